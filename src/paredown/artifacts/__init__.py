@@ -1,0 +1,1 @@
+"""What flows between steps. Importing a module here imports no torch; readers import what they need when called."""

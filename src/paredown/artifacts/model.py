@@ -1,0 +1,124 @@
+"""A model with its tokenizer as a `save_pretrained` folder; safetensors only."""
+
+from __future__ import annotations
+
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paredown.core.artifact import Artifact
+from paredown.core.errors import DataError, UserError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt")
+
+
+class Model(Artifact):
+    """`config.json`, `model.safetensors` (or shards with their index) and the tokenizer's files.
+
+    Loads in stock transformers wherever the shape allows. Pickled checkpoints are refused.
+    """
+
+    kind = "Model"
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """`config.json` as a dict."""
+        if not (self.path / "config.json").exists():
+            raise DataError("Model: no config.json in the folder", where=str(self.path), todo="give a folder that save_pretrained wrote")
+        loaded: dict[str, Any] = self.read_json("config.json")
+        return loaded
+
+    @cached_property
+    def weight_files(self) -> dict[str, str]:
+        """Tensor name to file name, without reading a tensor.
+
+        Raises:
+            DataError: there are no safetensors, or only a pickled checkpoint.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if (self.path / "model.safetensors.index.json").exists():
+            mapping: dict[str, str] = self.read_json("model.safetensors.index.json")["weight_map"]
+            return mapping
+        found = {}
+        for path in sorted(self.path.glob("*.safetensors")):
+            try:
+                with safe_open(self.file(path.name), framework="numpy") as tensors:
+                    found.update(dict.fromkeys(tensors.keys(), path.name))
+            except SafetensorError as error:
+                raise DataError(f"Model: {path.name} cannot be read: {error}", where=str(path)) from None
+        if not found:
+            pickled = sorted(p.name for p in self.path.glob("*") if p.suffix in PICKLES)
+            if pickled:
+                raise DataError(
+                    f"Model: {pickled[0]} is a pickled checkpoint; pickles are refused because loading one runs code from it",
+                    where=str(self.path),
+                    todo="convert it once where you trust it: AutoModel.from_pretrained(...).save_pretrained(..., safe_serialization=True)",
+                )
+            raise DataError("Model: no safetensors in the folder", where=str(self.path))
+        return found
+
+    def load(self, dtype: torch.dtype | None = None) -> PreTrainedModel:
+        """The module in evaluation mode on the CPU, in `dtype` (default: the stored one)."""
+        import transformers
+
+        for name in set(self.weight_files.values()):
+            self.file(name)
+        architecture = (self.config.get("architectures") or [""])[0]
+        kind = getattr(transformers, architecture, None)
+        if kind is None:
+            raise UserError(f"Model: transformers {transformers.__version__} has no architecture {architecture!r}", where=str(self.path))
+        module: PreTrainedModel = kind.from_pretrained(
+            self.path, dtype=dtype or "auto", use_safetensors=True, local_files_only=True, trust_remote_code=False
+        )
+        return module.eval()
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer that lies in the folder."""
+        from transformers import AutoTokenizer
+
+        loaded: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
+        return loaded
+
+    def copy_processor(self, target: Path) -> None:
+        """Copy the tokenizer's files to another model folder."""
+        for name in PROCESSOR_FILES:
+            if (self.path / name).exists():
+                shutil.copyfile(self.file(name), target / name)
+
+    @classmethod
+    def save(cls, path: Path, module: PreTrainedModel, processor: PreTrainedTokenizerFast | Model | None = None) -> Model:
+        """Write a module and its tokenizer (or the tokenizer of another model folder)."""
+        path.mkdir(parents=True, exist_ok=True)
+        module.save_pretrained(path)
+        if isinstance(processor, Model):
+            processor.copy_processor(path)
+        elif processor is not None:
+            processor.save_pretrained(path)
+        return cls(path)
+
+    def parameters(self) -> dict[str, int]:
+        """`total` and `nonzero` weights, counted tensor by tensor from the files."""
+        from safetensors import safe_open
+
+        total = nonzero = 0
+        for name in sorted(set(self.weight_files.values())):
+            with safe_open(self.file(name), framework="pt") as tensors:
+                for key in tensors.keys():  # noqa: SIM118 - not a dict
+                    tensor = tensors.get_tensor(key)
+                    total += tensor.numel()
+                    nonzero += int(tensor.count_nonzero())
+        return {"total": total, "nonzero": nonzero}
+
+    def summary(self) -> str:
+        count = self.parameters()
+        zero = 1 - count["nonzero"] / max(1, count["total"])
+        text = f"{count['total'] / 1e6:.2f}M parameters"
+        return f"{text}, {zero:.1%} zero" if zero > 0.001 else text

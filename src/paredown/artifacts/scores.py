@@ -1,0 +1,70 @@
+"""Measured rows: what was measured, its value and unit, on how many items, and what measuring cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from paredown.core.artifact import Artifact
+from paredown.core.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    import polars
+
+
+class Score(BaseModel):
+    """One measured row."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subject: str  # what was measured, such as the model's step
+    metric: str
+    value: float
+    unit: str = ""
+    n: int = 1  # items that the value is a mean over
+    seed: int = 0
+    better: str = "lower"  # "lower", "higher" or "none" for plain facts
+    seconds: float = 0.0  # cost of measuring
+    flops: float = 0.0
+    tokens: int = 0
+
+
+class Scores(Artifact):
+    """`scores.parquet` with the fields of `Score`; where a metric has items, `items.parquet` (metric, item, value)."""
+
+    kind = "Scores"
+
+    def rows(self) -> list[Score]:
+        import polars
+
+        return [Score(**row) for row in polars.read_parquet(self.file("scores.parquet")).to_dicts()]
+
+    def items(self) -> polars.DataFrame | None:
+        """Values per item (metric, item, value), or None."""
+        import polars
+
+        return polars.read_parquet(self.file("items.parquet")) if (self.path / "items.parquet").exists() else None
+
+    def value(self, metric: str) -> float:
+        found = {row.metric: row.value for row in self.rows()}
+        if metric not in found:
+            close = nearest(metric, found)
+            raise DataError(f"Scores: no metric {metric}; there are {', '.join(found)}", todo=f"did you mean {close[0]}?" if close else "")
+        return found[metric]
+
+    def summary(self) -> str:
+        return ", ".join(f"{row.metric.replace('_', ' ')} {row.value:,.4g}" for row in self.rows()[:3])
+
+    @classmethod
+    def write(cls, path: Path, rows: Sequence[Score], items: polars.DataFrame | None = None) -> Scores:
+        import polars
+
+        path.mkdir(parents=True, exist_ok=True)
+        schema = {name: {str: polars.String, float: polars.Float64, int: polars.Int64}[f.annotation] for name, f in Score.model_fields.items()}  # type: ignore[index]
+        polars.DataFrame([row.model_dump() for row in rows], schema=schema).write_parquet(path / "scores.parquet")
+        if items is not None:
+            items.write_parquet(path / "items.parquet")
+        return cls(path)

@@ -1,0 +1,88 @@
+"""The kinds of parts that plug into engines. Importing this imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from paredown.core.strategy import Configured, Part
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from paredown.artifacts.tokens import Tokens
+    from paredown.engines.trainer import State
+
+
+class Budget(Configured):
+    """How much a step may spend: exactly one of these."""
+
+    tokens: Annotated[float, Field(gt=0)] | None = None  # training tokens, padding not counted
+    steps: Annotated[int, Field(gt=0)] | None = None  # optimizer steps
+    seconds: Annotated[float, Field(gt=0)] | None = None  # wall seconds of the loop; not reproducible to the byte
+    flops: Annotated[float, Field(gt=0)] | None = None  # training FLOPs, counted
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Budget:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}" + (f", not {' and '.join(given)}" if given else ""))
+        return self
+
+
+class Objective(Part):
+    """What the model learns: makes the loss of a batch. May also make its own batches."""
+
+    def loss(self, module: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
+        """(mean loss in nats over the batch's predicted tokens, number of predicted tokens)."""
+        raise TypeError(f"{self.strategy_name()} defines no loss")
+
+
+class Schedule(Part):
+    """The learning rate as a share of its peak."""
+
+    def factor(self, progress: float) -> float:
+        """`progress` is the share of the budget that is spent, 0 to 1; the result is 0 to 1."""
+        raise TypeError(f"{self.strategy_name()} defines no factor")
+
+
+class Sampler(Part):
+    """Which documents or windows make batch i; a pure function of (seed, i)."""
+
+    def batch(self, tokens: Tokens, seed: int, index: int, batch_size: int, length: int) -> dict[str, Any]:
+        """Arrays of shape (batch_size, length): `ids`, `positions`, `documents`, `targets` (-100 where not predicted)."""
+        raise TypeError(f"{self.strategy_name()} defines no batch")
+
+
+class Optimizer(Part):
+    """How gradients become steps."""
+
+    def build(self, module: torch.nn.Module) -> torch.optim.Optimizer:
+        raise TypeError(f"{self.strategy_name()} defines no build")
+
+
+class Hook(Part):
+    """Reads and changes the training state at the points that it defines; see the loop in `engines/trainer.py`."""
+
+    points: ClassVar[tuple[str, ...]] = ("start", "batch", "loss", "gradient", "step", "end")
+
+    def start(self, state: State) -> None: ...
+    def batch(self, state: State) -> None: ...
+    def loss(self, state: State) -> None: ...
+    def gradient(self, state: State) -> None: ...
+    def step(self, state: State) -> None: ...
+    def end(self, state: State) -> None: ...
+
+
+class Architecture(Part):
+    """A model that does not exist yet."""
+
+    def build(self, vocab_size: int, end_of_text: int) -> PreTrainedModel:
+        """A new module with random weights from torch's current generator."""
+        raise TypeError(f"{self.strategy_name()} defines no build")
+
+    def parameters(self, vocab_size: int) -> int:
+        """How many weights `build` makes, without building."""
+        raise TypeError(f"{self.strategy_name()} defines no parameters")
