@@ -66,6 +66,7 @@ class Mistake:
     column: int
     what: str
     hint: str = ""
+    file: str = ""  # other than the recipe's own, such as a --set option
 
 
 class RecipeError(UserError):
@@ -80,7 +81,8 @@ class RecipeError(UserError):
     def __str__(self) -> str:
         lines = [self.what, ""]
         for mistake in self.mistakes:
-            lines.append(f"  {self.file}:{mistake.line}:{mistake.column}  {mistake.what}")
+            place = mistake.file or f"{self.file}:{mistake.line}:{mistake.column}"
+            lines.append(f"  {place}  {mistake.what}")
             if mistake.hint:
                 lines.append(f"      {mistake.hint}")
         return "\n".join(lines)
