@@ -1,0 +1,237 @@
+"""From a checked recipe to the steps to run: every arm and seed, each distinct step once, with its key and estimate."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from paredown.core import catalog
+from paredown.core.artifact import Artifact, Bundle
+from paredown.core.errors import DataError, PareError, RecipeError
+from paredown.core.recipe import Recipe, Reference, Step
+from paredown.core.strategy import Part, Strategy, alternatives
+from paredown.core.workspace import FORMAT, Record, Workspace
+
+LIBRARIES = {"": ("polars",), "train": ("torch", "transformers"), "report": (), "text": ("scikit-learn",)}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an input comes from: a node of the plan, whole or a part."""
+
+    key: str
+    part: str | None
+
+
+@dataclass
+class Task:
+    """One distinct step; several arms and seeds may share it."""
+
+    key: str
+    name: str  # in the first arm that needs it
+    strategy: Strategy
+    inputs: dict[str, Source | Part | tuple[Source, ...]]
+    seed: int | None
+    cells: list[tuple[str, int, str]] = field(default_factory=list)  # (arm, seed, name) that need it
+
+    @property
+    def use(self) -> str:
+        return self.strategy.strategy_name()
+
+    @property
+    def arms(self) -> list[str]:
+        return list(dict.fromkeys(cell[0] for cell in self.cells))
+
+    def sources(self) -> list[Source]:
+        found = []
+        for value in self.inputs.values():
+            found += [value] if isinstance(value, Source) else list(value) if isinstance(value, tuple) else []
+        return found
+
+
+@dataclass
+class Plan:
+    recipe: Recipe
+    tasks: dict[str, Task]  # by key, in an order in which they can run
+    skipped: dict[tuple[str, int, str], Source]  # (arm, seed, name) -> what stands in for it
+
+    def names(self, arm: str, seed: int) -> dict[str, str]:
+        """Step name to key within one arm and seed, in order; skipped steps are left out."""
+        return {name: task.key for task in self.tasks.values() for a, s, name in task.cells if (a, s) == (arm, seed)}
+
+    def shared(self, task: Task) -> bool:
+        return len(task.arms) == len(self.recipe.arms)
+
+
+def make(recipe: Recipe) -> Plan:
+    """Every step of every arm and seed with its key; imports nothing heavy and runs nothing.
+
+    Raises:
+        RecipeError: the outside world does not hold what a step reads, such as a missing file.
+    """
+    plan = Plan(recipe, {}, {})
+    mistakes = []
+    for seed in recipe.seeds:
+        for arm, steps in recipe.arms.items():
+            keys: dict[str, Source] = {}
+            for step in steps.values():
+                try:
+                    source = _add(plan, step, arm, seed, keys, recipe)
+                except PareError as error:
+                    mistakes.append(step.node.mistake(f"{step.name}: {error.what}", error.todo))
+                    source = Source("0" * 64, None)
+                keys[step.name] = source
+    if mistakes:
+        raise RecipeError(recipe.file, dict.fromkeys(mistakes))
+    return plan
+
+
+def _add(plan: Plan, step: Step, arm: str, seed: int, keys: dict[str, Source], recipe: Recipe) -> Source:
+    def source(reference: Reference) -> Source:
+        found = keys[reference.step]
+        return Source(found.key, reference.part if reference.part is not None and found.part is None else found.part)
+
+    if step.skip and step.handed_through:
+        stands_in = source(step.handed_through)
+        plan.skipped[arm, seed, step.name] = stands_in
+        return stands_in
+    assert step.strategy is not None
+    inputs: dict[str, Source | Part | tuple[Source, ...]] = {}
+    for name, value in step.inputs.items():
+        if isinstance(value, Reference):
+            inputs[name] = source(value)
+        elif isinstance(value, tuple):
+            inputs[name] = tuple(source(r) for r in value)
+        else:
+            inputs[name] = value
+    own_seed = seed if step.strategy.seeded else None
+    key = step_key(step.strategy, inputs, own_seed)
+    task = plan.tasks.setdefault(key, Task(key, step.name, step.strategy, inputs, own_seed))
+    task.cells.append((arm, seed, step.name))
+    return Source(key, None)
+
+
+def step_key(strategy: Strategy, inputs: dict[str, Source | Part | tuple[Source, ...]], seed: int | None) -> str:
+    """Hash of all that decides the step's bytes."""
+
+    def plain(value: Source | Part | tuple[Source, ...]) -> Any:
+        if isinstance(value, Part):
+            return {**value.spec(), "source": catalog.source_hash(value.strategy_name())}
+        if isinstance(value, tuple):
+            return [plain(item) for item in value]
+        return [value.key, value.part]
+
+    described = {
+        "format": FORMAT,
+        "strategy": strategy.strategy_name(),
+        "source": catalog.source_hash(strategy.strategy_name()),
+        "parts": {name: catalog.source_hash(name) for name in sorted(_used(strategy.knobs()))},
+        "knobs": strategy.knobs(),
+        "inputs": {name: plain(value) for name, value in inputs.items()},
+        "seed": seed,
+        "external": strategy.external(),
+        "libraries": {name: _version(name) for extra in ("", *strategy.extras) for name in LIBRARIES.get(extra, ())},
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _used(knobs: Any) -> set[str]:
+    """Names of the parts in a step's knobs."""
+    if isinstance(knobs, dict):
+        own = {knobs["use"]} if isinstance(knobs.get("use"), str) else set()
+        return own.union(*(_used(v) for v in knobs.values())) if knobs else own
+    if isinstance(knobs, list):
+        return set().union(*(_used(v) for v in knobs)) if knobs else set()
+    return set()
+
+
+@functools.cache
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def resolve(task: Task, find: dict[str, Record], annotations: dict[str, Any]) -> dict[str, Any]:
+    """The task's inputs as artifacts, bundles and parts, by what each parameter of the callee takes.
+
+    Raises:
+        DataError: a part was not kept by the step that would make it.
+    """
+    signature = type(task.strategy).signature()
+
+    def one(source: Source, annotation: Any) -> Artifact | Bundle:
+        result = find[source.key].result(annotations[source.key])
+        if source.part is None:
+            if isinstance(result, Bundle) and not any(isinstance(a, type) and isinstance(result, a) for a in alternatives(annotation)):
+                return next(iter(result.parts().values()))
+            return result
+        assert isinstance(result, Bundle)
+        parts = result.parts()
+        if source.part not in parts:
+            raise DataError(
+                f"{find[source.key].strategy} made no {source.part} in this run; it made {', '.join(parts)}",
+                todo="see its knobs with paredown show; filters keep what they rejected with keep_rejected: true",
+            )
+        return parts[source.part]
+
+    resolved: dict[str, Any] = {}
+    for name, value in task.inputs.items():
+        if isinstance(value, Source):
+            resolved[name] = one(value, signature.inputs[name])
+        elif isinstance(value, tuple):
+            resolved[name] = tuple(one(item, Artifact) for item in value)
+        else:
+            resolved[name] = value
+    return resolved
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run will take, summed over the steps that are not cached; None where nothing is known."""
+
+    steps: int
+    cached: int
+    seconds: float | None
+    disk: float
+    memory: float
+    tokens: float
+
+
+def forecast(plan: Plan, workspace: Workspace) -> Forecast:
+    """Sum of the steps' own estimates; quick, and computed from knobs and from what exists already."""
+    seconds = disk = memory = tokens = 0.0
+    cached = 0
+    for task in plan.tasks.values():
+        if workspace.find(task.key, task.use):
+            cached += 1
+            continue
+        guess = estimate(task, workspace, plan)
+        seconds += guess.get("seconds", 1.0)
+        disk += guess.get("disk", 0.0)
+        tokens += guess.get("tokens", 0.0)
+        memory = max(memory, guess.get("memory", 0.0))
+    return Forecast(len(plan.tasks), cached, seconds, disk, memory, tokens)
+
+
+def estimate(task: Task, workspace: Workspace, plan: Plan) -> dict[str, float]:
+    """The step's own estimate from the inputs that exist."""
+    found: dict[str, Record] = {}
+    annotations: dict[str, Any] = {}
+    for source in task.sources():
+        producer = plan.tasks[source.key]
+        record = workspace.find(source.key, producer.use)
+        if record:
+            found[source.key] = record
+            annotations[source.key] = type(producer.strategy).signature().result
+    inputs: dict[str, Any] = {}
+    if len(found) == len({s.key for s in task.sources()}):
+        inputs = resolve(task, found, annotations)
+    else:
+        inputs = {name: value if isinstance(value, Part) else None for name, value in task.inputs.items()}
+    return task.strategy.estimate(inputs)
