@@ -49,7 +49,7 @@ class Corpus(Artifact):
 
         path = self.file(name)
         try:
-            return polars.read_parquet(path, columns=list(columns) if columns else None, rechunk=False)
+            return polars.read_parquet(path, columns=list(columns) if columns else None)
         except (polars.exceptions.PolarsError, OSError) as error:
             raise DataError(f"Corpus: {name} cannot be read: {error}", where=str(path)) from None
 
@@ -79,7 +79,14 @@ class Corpus(Artifact):
         """A small corpus of one shard with ids `0`, `1`, ..."""
         import polars
 
-        return cls.write(path, [polars.DataFrame({"id": [str(i) for i in range(len(texts))], "text": list(texts)}, schema={"id": polars.String, "text": polars.String})])
+        return cls.write(
+            path,
+            [
+                polars.DataFrame(
+                    {"id": [str(i) for i in range(len(texts))], "text": list(texts)}, schema={"id": polars.String, "text": polars.String}
+                )
+            ],
+        )
 
 
 @dataclass(frozen=True)

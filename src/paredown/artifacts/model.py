@@ -74,18 +74,20 @@ class Model(Artifact):
         kind = getattr(transformers, architecture, None)
         if kind is None:
             raise UserError(f"Model: transformers {transformers.__version__} has no architecture {architecture!r}", where=str(self.path))
-        module: PreTrainedModel = kind.from_pretrained(
+        module: Any = kind.from_pretrained(
             self.path, dtype=dtype or "auto", use_safetensors=True, local_files_only=True, trust_remote_code=False
         )
-        return module.eval()
+        loaded: PreTrainedModel = module.eval()
+        return loaded
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """The tokenizer that lies in the folder."""
         from transformers import AutoTokenizer
 
-        loaded: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
-        return loaded
+        loaded: Any = AutoTokenizer.from_pretrained(self.path, local_files_only=True, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerFast = loaded
+        return tokenizer
 
     def copy_processor(self, target: Path) -> None:
         """Copy the tokenizer's files to another model folder."""

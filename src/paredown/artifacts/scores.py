@@ -63,7 +63,9 @@ class Scores(Artifact):
         import polars
 
         path.mkdir(parents=True, exist_ok=True)
-        schema = {name: {str: polars.String, float: polars.Float64, int: polars.Int64}[f.annotation] for name, f in Score.model_fields.items()}  # type: ignore[index]
+        schema = {
+            name: {str: polars.String, float: polars.Float64, int: polars.Int64}[f.annotation] for name, f in Score.model_fields.items()
+        }  # type: ignore[index]
         polars.DataFrame([row.model_dump() for row in rows], schema=schema).write_parquet(path / "scores.parquet")
         if items is not None:
             items.write_parquet(path / "items.parquet")

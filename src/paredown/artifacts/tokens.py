@@ -30,9 +30,11 @@ class Tokenizer(Artifact):
         """The tokenizer as transformers knows it."""
         from transformers import PreTrainedTokenizerFast
 
-        return PreTrainedTokenizerFast(
+        kind: Any = PreTrainedTokenizerFast
+        loaded: PreTrainedTokenizerFast = kind(
             tokenizer_file=str(self.file("tokenizer.json")), bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT
         )
+        return loaded
 
     def summary(self) -> str:
         return "tokenizer"
@@ -103,7 +105,9 @@ class Tokens(Artifact):
         return f"{self.tokens / 1e6:,.2f}M tokens, {ratio:.2f} bytes a token"
 
     @classmethod
-    def write(cls, path: Path, documents: Iterable[tuple[numpy.ndarray[Any, Any], int]], *, tokenizer: str, vocab_size: int, end_of_text: int = 0) -> Tokens:
+    def write(
+        cls, path: Path, documents: Iterable[tuple[numpy.ndarray[Any, Any], int]], *, tokenizer: str, vocab_size: int, end_of_text: int = 0
+    ) -> Tokens:
         """Write documents, each (its ids without end-of-text, UTF-8 bytes of its text); memory holds one at a time.
 
         `tokenizer` is the text of `tokenizer.json`.

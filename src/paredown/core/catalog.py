@@ -221,7 +221,7 @@ def build(spec: str | dict[str, Any]) -> Configured:
 @functools.cache
 def _imports(path: Path, module: str) -> tuple[str, ...]:
     """Modules that a file names in import statements anywhere, also inside functions."""
-    found = set()
+    found: set[str] = set()
     is_package = path.name == "__init__.py"
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):

@@ -56,17 +56,22 @@ class Ledger:
                 yield connection
         except sqlite3.DatabaseError as error:
             if "full" in str(error):
-                raise MachineError("the disk is full: the ledger cannot be written", where=str(self.path), todo="free space; paredown gc shows what can go") from None
+                raise MachineError(
+                    "the disk is full: the ledger cannot be written", where=str(self.path), todo="free space; paredown gc shows what can go"
+                ) from None
             if isinstance(error, sqlite3.OperationalError):
                 raise MachineError(f"the ledger cannot be used: {error}", where=str(self.path)) from None
-            raise DataError(f"the ledger is damaged: {error}", where=str(self.path), todo="move the file away: steps are kept, only past costs are lost") from None
+            raise DataError(
+                f"the ledger is damaged: {error}", where=str(self.path), todo="move the file away: steps are kept, only past costs are lost"
+            ) from None
         finally:
             connection.close()
 
     def start_run(self, run: str, recipe: str, file: str, machine: dict[str, Any], versions: dict[str, str]) -> None:
         with self._open() as db:
             db.execute(
-                "insert into runs values (?, ?, ?, ?, null, 'running', ?, ?)", (run, recipe, file, time.time(), json.dumps(machine), json.dumps(versions))
+                "insert into runs values (?, ?, ?, ?, null, 'running', ?, ?)",
+                (run, recipe, file, time.time(), json.dumps(machine), json.dumps(versions)),
             )
 
     def end_run(self, run: str, status: str) -> None:
@@ -94,7 +99,9 @@ class Ledger:
         )  # fmt: skip
         with self._open() as db:
             db.execute(f"insert or replace into steps values ({', '.join('?' * len(row))})", row)
-            db.executemany("insert or replace into drops values (?, ?, ?, ?, ?)", [(key, rule, *counted) for rule, counted in dropped.items()])
+            db.executemany(
+                "insert or replace into drops values (?, ?, ?, ?, ?)", [(key, rule, *counted) for rule, counted in dropped.items()]
+            )
             points = [(key, metric, int(s), int(t), float(v)) for metric, curve in curves.items() for s, t, v in curve]
             db.executemany("insert or replace into curves values (?, ?, ?, ?, ?)", points)
 
@@ -106,7 +113,11 @@ class Ledger:
     def recipes(self) -> list[tuple[str, str]]:
         """(file, id of its last run) of every recipe that ran here."""
         with self._open() as db:
-            return list(db.execute("select file, id from runs r where started = (select max(started) from runs where file = r.file) order by file").fetchall())
+            return list(
+                db.execute(
+                    "select file, id from runs r where started = (select max(started) from runs where file = r.file) order by file"
+                ).fetchall()
+            )
 
     def keys_of(self, run: str) -> set[str]:
         with self._open() as db:

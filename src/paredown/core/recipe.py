@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import types
 import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -108,7 +107,9 @@ def load(file: str | Path, settings: Iterable[str] = ()) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"no such recipe: {file}", todo="paredown run recipes/quickstart.yaml runs the one that ships with paredown") from None
+        raise UserError(
+            f"no such recipe: {file}", todo="paredown run recipes/quickstart.yaml runs the one that ships with paredown"
+        ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"the recipe is no UTF-8 text: byte {error.start} cannot be read", where=str(file)) from None
     except OSError as error:
@@ -155,7 +156,9 @@ class _Checker:
             return None
         for name, node in steps.items():
             if not _NAME.match(name):
-                self.add(node.mistake(f"{name!r} is no name for a step", "letters, digits, _ and -; not beginning with a digit", at_key=True))
+                self.add(
+                    node.mistake(f"{name!r} is no name for a step", "letters, digits, _ and -; not beginning with a digit", at_key=True)
+                )
         steps = self._apply_settings(steps, settings)
         arms = self._arms(top.get("arms"), steps, root)
         checked = {arm: self._steps(variant) for arm, variant in arms.items()}
@@ -170,7 +173,18 @@ class _Checker:
         if self.mistakes:
             return None
         control = names["control"] or ("control" if "control" in arms else None)
-        return Recipe(self.file, text, name, self._text(top.get("description"), "description"), seeds, ordered, claims, summary, names["reference"], control)
+        return Recipe(
+            self.file,
+            text,
+            name,
+            self._text(top.get("description"), "description"),
+            seeds,
+            ordered,
+            claims,
+            summary,
+            names["reference"],
+            control,
+        )
 
     def _mapping(self, node: Node | None, what: str, root: Node) -> dict[str, Node]:
         if node is None:
@@ -297,7 +311,11 @@ class _Checker:
         if loaded is None:
             return broken
         if not issubclass(loaded, Strategy):
-            self.add(node.value["use"].mistake(f"{name}.use: {loaded.strategy_name()} is a part, not a step", "parts stand inside a step's field"))
+            self.add(
+                node.value["use"].mistake(
+                    f"{name}.use: {loaded.strategy_name()} is a part, not a step", "parts stand inside a step's field"
+                )
+            )
             return broken
         signature = loaded.signature()
         inputs: dict[str, Value] = {}
@@ -367,7 +385,9 @@ class _Checker:
         built = self._configured(where, mapping, loaded, {k: v for k, v in mapping.value.items() if k != "use"}, ())
         return built if isinstance(built, Part) else None
 
-    def _configured(self, where: str, node: Node, kind: type[Configured], knobs: dict[str, Node], inputs: tuple[str, ...]) -> Configured | None:
+    def _configured(
+        self, where: str, node: Node, kind: type[Configured], knobs: dict[str, Node], inputs: tuple[str, ...]
+    ) -> Configured | None:
         """An instance, or None with the mistakes noted."""
         values: dict[str, Any] = {}
         sound = True
@@ -375,7 +395,9 @@ class _Checker:
             info = kind.model_fields.get(key)
             if info is None:
                 names = [*kind.model_fields, *inputs]
-                hint = _did_you_mean(key, names) or (f"its knobs are {', '.join(kind.model_fields)}" if kind.model_fields else "it has no knobs")
+                hint = _did_you_mean(key, names) or (
+                    f"its knobs are {', '.join(kind.model_fields)}" if kind.model_fields else "it has no knobs"
+                )
                 self.add(child.mistake(f"{where}.{key}: no such knob of {kind.strategy_name()}", hint, at_key=True))
                 sound = False
                 continue
@@ -390,11 +412,15 @@ class _Checker:
             return None
         return self._try(where, node, kind, values, knobs, only=None)
 
-    def _try(self, where: str, node: Node, kind: type[Configured], values: dict[str, Any], knobs: dict[str, Node], only: set[str] | None) -> Configured | None:
+    def _try(
+        self, where: str, node: Node, kind: type[Configured], values: dict[str, Any], knobs: dict[str, Node], only: set[str] | None
+    ) -> Configured | None:
         try:
             return kind(**values)
         except ValidationError as error:
-            comments = {k.name: k.comment for k in catalog.entry(kind.strategy_name()).knobs} if kind.strategy_name() in catalog.paths() else {}
+            comments = (
+                {k.name: k.comment for k in catalog.entry(kind.strategy_name()).knobs} if kind.strategy_name() in catalog.paths() else {}
+            )
             for item in error.errors(include_url=False):
                 loc = item["loc"]
                 first = str(loc[0]) if loc else ""
@@ -416,7 +442,7 @@ class _Checker:
             if isinstance(node.value, list):
                 built = [self._part(f"{where}[{i}]", item, kinds) for i, item in enumerate(node.value)]
                 return _BROKEN if None in built else tuple(built)
-            if isinstance(node.value, dict) or isinstance(node.value, str):
+            if isinstance(node.value, (dict, str)):
                 part = self._part(where, node, kinds)
                 return _BROKEN if part is None else part
         return node.plain()
@@ -434,7 +460,9 @@ class _Checker:
             if isinstance(value, Reference) and any(isinstance(a, type) and issubclass(a, wanted) for a in accepted):
                 step.handed_through = value
                 return
-        self.add(step.node.value["skip"].mistake(f"{step.name}: cannot be skipped: it takes no {_say(wanted)} that could be handed through"))
+        self.add(
+            step.node.value["skip"].mistake(f"{step.name}: cannot be skipped: it takes no {_say(wanted)} that could be handed through")
+        )
 
     def _check_references(self, step: Step, steps: dict[str, Step]) -> None:
         if step.strategy is None:
@@ -531,11 +559,15 @@ class _Checker:
                 self.add(item.mistake(f"claims.{key}: missing"))
         for key in ["arm", *kinds]:
             if key in fields and (not isinstance(fields[key].value, str) or fields[key].value not in arms):
-                self.add(fields[key].mistake(f"claims.{key}: {fields[key].plain()!r} is no arm", _did_you_mean(str(fields[key].value), arms)))
+                self.add(
+                    fields[key].mistake(f"claims.{key}: {fields[key].plain()!r} is no arm", _did_you_mean(str(fields[key].value), arms))
+                )
         if "metric" in fields:
             self._metric("claims.metric", fields["metric"], steps)
         for key in ("by", "within"):
-            if key in fields and (isinstance(fields[key].value, bool) or not isinstance(fields[key].value, (int, float)) or fields[key].value < 0):
+            if key in fields and (
+                isinstance(fields[key].value, bool) or not isinstance(fields[key].value, (int, float)) or fields[key].value < 0
+            ):
                 self.add(fields[key].mistake(f"claims.{key}: expected a number of 0 or more, found {_kind(fields[key])}"))
         if kinds and kinds[0] == "beats" and "within" in fields:
             self.add(fields["within"].mistake("claims.within: a beats claim takes by", at_key=True))
@@ -633,12 +665,11 @@ def _main_part(result: Any) -> str | None:
 
 def _part_kinds(annotation: Any) -> Iterator[type[Part]]:
     """The kinds of part that a field's annotation mentions anywhere."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        if issubclass(annotation, Part):
-            yield annotation
-        return
-    for argument in typing.get_args(annotation):
-        yield from _part_kinds(argument)
+    if typing.get_origin(annotation) is not None:
+        for argument in typing.get_args(annotation):
+            yield from _part_kinds(argument)
+    elif isinstance(annotation, type) and issubclass(annotation, Part):
+        yield annotation
 
 
 def _parts_of(kinds: tuple[type, ...]) -> str:

@@ -89,7 +89,9 @@ def preflight(guess: Forecast, workspace: Workspace) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_error(workspace) from None
-        raise MachineError(f"the workspace cannot be written: {error.strerror}", where=str(workspace.path), todo="choose another with --workspace") from None
+        raise MachineError(
+            f"the workspace cannot be written: {error.strerror}", where=str(workspace.path), todo="choose another with --workspace"
+        ) from None
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()
@@ -103,11 +105,14 @@ def preflight(guess: Forecast, workspace: Workspace) -> None:
     memory = machine.available_memory()
     if guess.memory > memory:
         raise MachineError(
-            f"the largest step needs about {guess.memory / 1e9:.1f} GB of memory; {memory / 1e9:.1f} GB are free", todo="a smaller batch or model, or a larger machine"
+            f"the largest step needs about {guess.memory / 1e9:.1f} GB of memory; {memory / 1e9:.1f} GB are free",
+            todo="a smaller batch or model, or a larger machine",
         )
 
 
-def _rows(plan: Plan, run_id: str, done: dict[str, Record], *, cached: bool, only: str | None = None) -> list[tuple[str, str, int, str, str, int, int]]:
+def _rows(
+    plan: Plan, run_id: str, done: dict[str, Record], *, cached: bool, only: str | None = None
+) -> list[tuple[str, str, int, str, str, int, int]]:
     rows = []
     for position, task in enumerate(plan.tasks.values()):
         if task.key in done and only in (None, task.key):
@@ -123,7 +128,9 @@ def _annotations(plan: Plan, task: Task) -> dict[str, Any]:
     return {s.key: type(plan.tasks[s.key].strategy).signature().result for s in task.sources()}
 
 
-def _in_order(plan: Plan, workspace: Workspace, reporter: Reporter, settings: Settings, run_id: str, ledger: Ledger, done: dict[str, Record]) -> None:
+def _in_order(
+    plan: Plan, workspace: Workspace, reporter: Reporter, settings: Settings, run_id: str, ledger: Ledger, done: dict[str, Record]
+) -> None:
     for task in plan.tasks.values():
         if task.key in done:
             continue
@@ -142,7 +149,9 @@ def _in_order(plan: Plan, workspace: Workspace, reporter: Reporter, settings: Se
         reporter.finished(task, record, cached)
 
 
-def _at_once(plan: Plan, workspace: Workspace, reporter: Reporter, settings: Settings, run_id: str, ledger: Ledger, done: dict[str, Record]) -> None:
+def _at_once(
+    plan: Plan, workspace: Workspace, reporter: Reporter, settings: Settings, run_id: str, ledger: Ledger, done: dict[str, Record]
+) -> None:
     spawn = multiprocessing.get_context("spawn")
     news: Any = spawn.Queue()
     pending: dict[Future[tuple[Record, bool]], Task] = {}
@@ -155,7 +164,9 @@ def _at_once(plan: Plan, workspace: Workspace, reporter: Reporter, settings: Set
                     ready = task.key not in done and task.key not in asked and all(s.key in done for s in task.sources())
                     if ready and first is None and len(pending) < settings.jobs:
                         reporter.started(task)
-                        pending[pool.submit(_remote, task, workspace.path, _needs(task, done), _annotations(plan, task), settings.engine)] = task
+                        pending[
+                            pool.submit(_remote, task, workspace.path, _needs(task, done), _annotations(plan, task), settings.engine)
+                        ] = task
                 if not pending:
                     break
                 finished, _ = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
@@ -171,9 +182,11 @@ def _at_once(plan: Plan, workspace: Workspace, reporter: Reporter, settings: Set
                         first = first or error
                         continue
                     except BrokenProcessPool:
-                        error = MachineError("a worker process was killed, perhaps for want of memory", where=task.name, kept="all finished steps")
-                        reporter.failed(task, error)
-                        raise error from None
+                        killed = MachineError(
+                            "a worker process was killed, perhaps for want of memory", where=task.name, kept="all finished steps"
+                        )
+                        reporter.failed(task, killed)
+                        raise killed from None
                     done[task.key] = record
                     ledger.run_steps(_rows(plan, run_id, done, cached=cached, only=task.key))
                     reporter.finished(task, record, cached)
@@ -344,5 +357,8 @@ def _normalized(task: Task, workspace: Workspace) -> Iterator[None]:
             raise disk_error(workspace) from error
         text = " ".join(str(error).split())[:400]
         raise StepFailed(
-            f"{type(error).__name__}: {text}", where=f"step {task.name} ({task.use})", kept="all finished steps", todo="run again with --debug for the place in the code"
+            f"{type(error).__name__}: {text}",
+            where=f"step {task.name} ({task.use})",
+            kept="all finished steps",
+            todo="run again with --debug for the place in the code",
         ) from error

@@ -91,7 +91,7 @@ class Signature:
 
     @classmethod
     def of(cls, strategy: type[Strategy]) -> Signature:
-        call = strategy.__dict__.get("__call__") or getattr(strategy, "__call__")  # noqa: B004 - the function itself
+        call: Any = strategy.__call__
         hints = typing.get_type_hints(call)
         parameters = list(inspect.signature(call).parameters.values())[1:]
         inputs = {p.name: hints[p.name] for p in parameters}

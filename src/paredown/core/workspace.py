@@ -1,9 +1,9 @@
 """Where results live: every step's output under the hash of what made it, written aside, sealed, renamed into place.
 
-    steps/<strategy>-<key>/    step.json (what made it, its cost) and one folder a part, each with artifact.json
-    work/<key>/                a step that is being made: out/ becomes the folder above, scratch/ lets a killed step go on
-    locks/<key>.lock           one process at a time makes a step
-    ledger.sqlite              what every run and step cost
+steps/<strategy>-<key>/    step.json (what made it, its cost) and one folder a part, each with artifact.json
+work/<key>/                a step that is being made: out/ becomes the folder above, scratch/ lets a killed step go on
+locks/<key>.lock           one process at a time makes a step
+ledger.sqlite              what every run and step cost
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ class Workspace:
             for name in ("steps", "work", "locks", "reports"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise MachineError(f"the workspace cannot be made: {error.strerror}", where=str(self.path), todo="choose another with --workspace") from None
+            raise MachineError(
+                f"the workspace cannot be made: {error.strerror}", where=str(self.path), todo="choose another with --workspace"
+            ) from None
         note = self.path / ".gitignore"
         if not note.exists():
             with full_disk(self):
@@ -138,7 +140,9 @@ class Workspace:
         parts = result.parts() if isinstance(result, Bundle) else {_single_name(result): result}
         for name, artifact in parts.items():
             if artifact.path.parent != out:
-                raise UserError(f"{record.strategy} wrote its part {name} outside of the folder that context().output gave", where=str(artifact.path))
+                raise UserError(
+                    f"{record.strategy} wrote its part {name} outside of the folder that context().output gave", where=str(artifact.path)
+                )
             record.parts[name] = artifact.path.name
             record.hashes[name] = artifact.seal(made_by)
         record.single = not isinstance(result, Bundle)
