@@ -1,0 +1,138 @@
+"""Continuing prompts with any causal language model of transformers: one batched loop over a key-value cache.
+
+Prompts of a batch are padded on the left and the padding is masked and left out of the positions, so a row's result does
+not depend on the rows beside it. `timed_decode` is the same loop with a clock and without anything else in it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Array = np.ndarray[Any, Any]
+Choose = Callable[[torch.Tensor, int], torch.Tensor]  # (float32 logits (rows, vocabulary), number of the new token) -> ids (rows,)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one run: reading the prompt, and the new tokens after the first one."""
+
+    prefill: float
+    decode: float
+
+
+def greedy(logits: torch.Tensor, _: int) -> torch.Tensor:
+    """The likeliest token of each row."""
+    return logits.argmax(-1)
+
+
+def sampled(uniforms: Array, temperature: float, top_k: int) -> Choose:
+    """Draw from the tempered distribution over the `top_k` likeliest tokens (0: all), by inverting its cumulative sum.
+
+    `uniforms` (rows, new tokens) in [0, 1) are all the randomness, so a row draws the same alone and in any batch.
+    """
+
+    def choose(logits: torch.Tensor, number: int) -> torch.Tensor:
+        values, ids = torch.sort(logits.double() / temperature, dim=-1, descending=True, stable=True)
+        if 0 < top_k < values.shape[-1]:
+            values, ids = values[:, :top_k], ids[:, :top_k]
+        cumulative = values.softmax(-1).cumsum(-1)
+        drawn = torch.from_numpy(uniforms[:, number].copy()).to(cumulative.device)[:, None] * cumulative[:, -1:]
+        picked = torch.searchsorted(cumulative, drawn, right=True).clamp(max=values.shape[-1] - 1)
+        return ids.gather(1, picked)[:, 0]
+
+    return choose
+
+
+def stop_tokens(module: PreTrainedModel, tokenizer: Any = None) -> frozenset[int]:
+    """Ids that end a text, by the model's generation settings, else its configuration, else the tokenizer."""
+    for holder in (getattr(module, "generation_config", None), module.config, tokenizer):
+        found = getattr(holder, "eos_token_id", None)
+        if found is not None:
+            return frozenset(int(i) for i in (found if isinstance(found, (list, tuple)) else [found]))
+    return frozenset()
+
+
+class Stepper:
+    """Feeds a model piece by piece and keeps its cache."""
+
+    def __init__(self, module: PreTrainedModel) -> None:
+        self.module = module
+        accepted = inspect.signature(module.forward).parameters
+        self.takes_positions = "position_ids" in accepted
+        self.extra = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+        self.cache: Any = None
+
+    def __call__(self, ids: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor | None) -> torch.Tensor:
+        """Logits (rows, vocabulary) after the last of `ids`."""
+        more: dict[str, Any] = dict(self.extra)
+        if mask is not None:
+            more["attention_mask"] = mask
+        if positions is not None and self.takes_positions:
+            more["position_ids"] = positions
+        result = self.module(input_ids=ids, past_key_values=self.cache, use_cache=True, **more)
+        self.cache = result.past_key_values
+        last: torch.Tensor = result.logits[:, -1]
+        return last
+
+
+@torch.inference_mode()
+def generate(
+    module: PreTrainedModel, prompts: Sequence[Sequence[int]], *, new_tokens: int, stop: frozenset[int], choose: Choose = greedy
+) -> list[list[int]]:
+    """Up to `new_tokens` ids after each prompt (at least one id long), without the id that ended it."""
+    where = next(module.parameters()).device
+    longest = max(len(prompt) for prompt in prompts)
+    padded = any(len(prompt) != longest for prompt in prompts)
+    ids = torch.zeros((len(prompts), longest), dtype=torch.long)
+    mask = torch.zeros((len(prompts), longest), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+        mask[row, longest - len(prompt) :] = 1
+    ids, mask = ids.to(where), mask.to(where)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    step = Stepper(module)
+    logits = step(ids, mask if padded else None, positions if padded else None)
+    results: list[list[int]] = [[] for _ in prompts]
+    alive = [True] * len(prompts)
+    for number in range(new_tokens):
+        picked = choose(logits.float(), number)
+        for row, token in enumerate(picked.tolist()):
+            alive[row] = alive[row] and token not in stop
+            if alive[row]:
+                results[row].append(token)
+        if number + 1 == new_tokens or not any(alive):
+            break
+        mask = torch.cat([mask, mask.new_ones((len(prompts), 1))], dim=1)
+        positions = positions[:, -1:] + 1
+        logits = step(picked[:, None], mask if padded else None, positions if padded else None)
+    return results
+
+
+@torch.inference_mode()
+def timed_decode(module: PreTrainedModel, ids: torch.Tensor, new_tokens: int) -> Timing:
+    """Time reading `ids` (rows, length) and decoding `new_tokens` greedily, never stopping early."""
+    step = Stepper(module)
+    _wait(ids)
+    start = time.perf_counter()
+    token = step(ids, None, None).argmax(-1, keepdim=True)
+    _wait(ids)
+    middle = time.perf_counter()
+    for _ in range(new_tokens - 1):
+        token = step(token, None, None).argmax(-1, keepdim=True)
+    _wait(ids)
+    return Timing(middle - start, time.perf_counter() - middle)
+
+
+def _wait(tensor: torch.Tensor) -> None:
+    if tensor.is_cuda:
+        torch.cuda.synchronize(tensor.device)

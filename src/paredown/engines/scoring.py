@@ -1,0 +1,232 @@
+"""Nats of every document under a causal language model: windows of one document each, batched by length.
+
+A row of a batch holds one window of one document, so no document ever sees another. Rows are padded on the right only,
+where a causal model cannot look, so no mask is needed and positions start at 0 in every window.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from paredown.core.context import context
+from paredown.core.errors import DataError, UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from paredown.artifacts.model import Model
+    from paredown.artifacts.tokens import Tokens
+
+LOGITS_BYTES = 1 << 30  # what the float32 logits of one forward pass may take
+SAVE_EVERY = 1 << 21  # predicted tokens between two saves to the step's scratch folder
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Nats:
+    """What a model says about documents: sums over each document's predicted tokens."""
+
+    documents: Array  # numbers of the documents in their Tokens, (N,)
+    nats: Array  # float64, (N,)
+    tokens: Array  # predicted tokens, (N,)
+    text_bytes: Array  # UTF-8 bytes, (N,)
+    read: int  # tokens that went through the model, repeated context counted
+    flops: float
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Stretches of documents: window w reads `size[w]` ids of document row `row[w]` from `start[w]` on, and its last
+    `size[w] - skip[w]` predictions count; the first `skip[w]` were scored by the window before."""
+
+    row: Array
+    start: Array
+    size: Array
+    skip: Array
+
+
+def device() -> torch.device:
+    """Where models run: the GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load(model: Model, precision: str = "stored") -> PreTrainedModel:
+    """The module ready to be measured: in evaluation mode, on its device, in the named dtype or the stored one."""
+    module: Any = model.load(None if precision == "stored" else getattr(torch, precision))
+    ready: PreTrainedModel = module.to(device())
+    return ready
+
+
+def context_length(config: Any) -> int:
+    """Most tokens that a model of this configuration takes; 2048 where it names no bound."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    for name in ("max_position_embeddings", "n_positions", "n_ctx", "seq_length"):
+        value = getattr(text, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return 2048
+
+
+def vocabulary(module: Any) -> int:
+    """Rows of the embedding: how many ids the model knows."""
+    return int(module.get_input_embeddings().weight.shape[0])
+
+
+def check_vocabulary(model: Model, tokens: Tokens, rows: int) -> None:
+    """Refuse ids that are not this model's: more of them than it has embeddings, or another tokenizer.
+
+    Raises:
+        UserError: the ids were made with another tokenizer.
+    """
+    what = ""
+    if tokens.vocab_size > rows:
+        what = f"the tokens have a vocabulary of {tokens.vocab_size:,}, the model one of {rows:,}"
+    elif (model.path / "tokenizer.json").exists() and (tokens.path / "tokenizer.json").exists():
+        own, theirs = (json.loads(a.file("tokenizer.json").read_bytes()).get("model", {}).get("vocab") for a in (model, tokens))
+        if own != theirs:
+            what = "the tokens were made with another tokenizer than the model's"
+    if what:
+        raise UserError(what, where=str(tokens.path), todo="tokenize with the model's own tokenizer, or take a model trained on these")
+
+
+def spread_order(count: int) -> Array:
+    """All numbers below `count` in one fixed order that is spread over them: the same for every arm and seed."""
+    return np.argsort((np.arange(count, dtype=np.uint64) * np.uint64(2654435761)) % np.uint64(1 << 32), kind="stable")
+
+
+def first_documents(tokens: Tokens, most: float | None) -> Array:
+    """Documents in `spread_order` until `most` predicted tokens are reached (never past it, but at least one).
+
+    Raises:
+        DataError: there is no document.
+    """
+    order = spread_order(len(tokens.offsets) - 1)
+    if not len(order):
+        raise DataError("there is no document to measure on", where=str(tokens.path), todo="give tokens with at least one document")
+    if most is None:
+        return np.sort(order)
+    total = np.cumsum((np.diff(tokens.offsets) - 1)[order])
+    return np.sort(order[: max(1, int(np.searchsorted(total, most, side="right")))])
+
+
+def windows(sizes: Array, length: int, stride: int) -> Windows:
+    """Windows over documents of `sizes` ids: each id but the first is predicted and scored exactly once."""
+    inputs = np.maximum(np.asarray(sizes, dtype=np.int64) - 1, 0)  # the last id is only predicted
+    counts = np.where(inputs > 0, 1 + -(-np.maximum(inputs - length, 0) // stride), 0)
+    row = np.repeat(np.arange(len(inputs)), counts)
+    number = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    start = number * stride
+    end = np.minimum(start + length, inputs[row])
+    before = np.where(number > 0, np.minimum(start - stride + length, inputs[row]), 0)
+    return Windows(row, start, end - start, np.maximum(before - start, 0))
+
+
+def batches(sizes: Array, cells: int) -> Iterator[Array]:
+    """Window numbers, longest first, in batches of at most `cells` padded tokens (but at least one window)."""
+    order = np.argsort(-sizes, kind="stable")
+    at = 0
+    while at < len(order):
+        step = max(1, cells // int(sizes[order[at]]))
+        yield order[at : at + step]
+        at += step
+
+
+def _cpu_attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+
+
+def forward_flops(module: torch.nn.Module, most: int) -> tuple[float, float]:
+    """(a, b) such that one row of n tokens takes a n + b n^2 FLOPs, by counting two short rows.
+
+    Linear layers are the first term and attention, whose masked half is counted too, the second.
+    """
+    on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
+    lengths = (min(8, max(1, most // 2)), min(16, most))
+    counts = []
+    for length in lengths:
+        ids = torch.zeros((1, length), dtype=torch.long, device=next(module.parameters()).device)
+        with FlopCounterMode(display=False, custom_mapping=on_cpu) as counter, torch.inference_mode():
+            module(input_ids=ids, use_cache=False)
+        counts.append(float(counter.get_total_flops()))
+    (short, long), (low, high) = lengths, counts
+    if short == long:
+        return low / short, 0.0
+    squared = (high / long - low / short) / (long - short)
+    return low / short - squared * short, squared
+
+
+def nats(module: torch.nn.Module, tokens: Tokens, documents: Array, *, length: int, stride: int, batch: int) -> Nats:
+    """Score `documents` of `tokens`; the module is in evaluation mode on its device.
+
+    Sums so far are kept in the step's scratch folder, so that a killed measurement goes on where it was.
+
+    Raises:
+        DataError: the model's loss on a document is not finite.
+    """
+    offsets = np.asarray(tokens.offsets)
+    begin, end = offsets[documents], offsets[documents + 1]
+    parts = windows(end - begin, length, stride)
+    cells = min(batch * length, max(length, LOGITS_BYTES // (4 * vocabulary(module))))
+    plan = list(batches(parts.size, cells))
+    linear, squared = forward_flops(module, length)
+    sums, done = np.zeros(len(documents)), 0
+    mark = hashlib.sha256(repr((documents.tolist(), length, stride, cells)).encode()).hexdigest()
+    saved = context().scratch / "nats.npz"
+    if saved.exists():
+        with np.load(saved, allow_pickle=False) as state:
+            if str(state["mark"]) == mark:
+                sums, done = state["sums"].copy(), int(state["done"])
+    where = next(module.parameters()).device
+    read = int(parts.size.sum())
+    finished = int(sum(parts.size[chosen].sum() for chosen in plan[:done]))
+    unsaved = 0
+    for number, chosen in enumerate(plan[done:], start=done + 1):
+        ids, targets = _rows(tokens, begin, parts, chosen)
+        with torch.inference_mode():
+            logits = module(input_ids=torch.from_numpy(ids).to(where), use_cache=False).logits.float()
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(targets).to(where).flatten(), reduction="none")
+        np.add.at(sums, parts.row[chosen], loss.view(ids.shape).double().sum(1).cpu().numpy())
+        if not np.isfinite(sums[parts.row[chosen]]).all():
+            worst = int(documents[parts.row[chosen][~np.isfinite(sums[parts.row[chosen]])][0]])
+            raise DataError(
+                f"the model's loss on document {worst} is not finite",
+                where=str(tokens.path),
+                todo="look at the model's weights: some are NaN or infinite",
+            )
+        finished += int(parts.size[chosen].sum())
+        unsaved += ids.size
+        context().progress(finished, read, "tokens")
+        if unsaved >= SAVE_EVERY:
+            _save(saved, mark=np.array(mark), sums=sums, done=np.array(number))
+            unsaved = 0
+    sizes = parts.size.astype(np.float64)
+    flops = float((linear * sizes + squared * sizes**2).sum())
+    return Nats(documents, sums, np.maximum(end - begin - 1, 0), np.asarray(tokens.document_bytes)[documents], read, flops)
+
+
+def _rows(tokens: Tokens, begin: Array, parts: Windows, chosen: Array) -> tuple[Array, Array]:
+    """Ids (rows, longest) padded on the right, and the targets, -100 where another window scores or nothing is."""
+    width = int(parts.size[chosen].max())
+    ids = np.zeros((len(chosen), width), dtype=np.int64)
+    targets = np.full((len(chosen), width), -100, dtype=np.int64)
+    for row, window in enumerate(chosen):
+        first, size, skip = int(begin[parts.row[window]] + parts.start[window]), int(parts.size[window]), int(parts.skip[window])
+        stretch = tokens.ids[first : first + size + 1]
+        ids[row, :size] = stretch[:-1]
+        targets[row, skip:size] = stretch[skip + 1 :]
+    return ids, targets
+
+
+def _save(path: Path, **arrays: Array) -> None:
+    part = path.with_suffix(".part.npz")
+    np.savez(part, **arrays)  # type: ignore[arg-type]
+    part.rename(path)

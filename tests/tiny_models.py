@@ -1,0 +1,58 @@
+"""Tiny models and token files that several tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from tokenizers import Tokenizer as Fast
+from tokenizers import decoders, models, pre_tokenizers
+
+from paredown.artifacts.model import Model
+from paredown.artifacts.tokens import END_OF_TEXT, Tokenizer, Tokens
+
+ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
+VOCABULARY = 1 + len(ALPHABET)
+SHAPES: dict[str, Any] = {
+    "llama": lambda **k: transformers.LlamaConfig(hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=2, max_position_embeddings=64, **k),
+    "gpt2": lambda **k: transformers.GPT2Config(n_embd=32, n_head=4, n_layer=2, n_positions=64, **k),
+    "opt": lambda **k: transformers.OPTConfig(hidden_size=32, ffn_dim=48, num_attention_heads=4, num_hidden_layers=2, word_embed_proj_dim=32, max_position_embeddings=64, **k),
+    "gpt_neox": lambda **k: transformers.GPTNeoXConfig(hidden_size=32, intermediate_size=48, num_attention_heads=4, num_hidden_layers=2, max_position_embeddings=64, **k),
+    "qwen3": lambda **k: transformers.Qwen3Config(hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, head_dim=8, num_hidden_layers=2, max_position_embeddings=64, **k),
+}  # fmt: skip
+
+
+def byte_tokenizer() -> str:
+    """`tokenizer.json` of one token a byte, id 0 the mark."""
+    fast = Fast(models.BPE(vocab={END_OF_TEXT: 0, **{c: i + 1 for i, c in enumerate(ALPHABET)}}, merges=[]))
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = decoders.ByteLevel()
+    fast.add_special_tokens([END_OF_TEXT])
+    return str(fast.to_str())
+
+
+def tokens(path: Path, texts: list[str]) -> Tokens:
+    fast = Fast.from_str(byte_tokenizer())
+    rows = [(np.array(fast.encode(text).ids, dtype=np.int64), len(text.encode())) for text in texts]
+    return Tokens.write(path, rows, tokenizer=byte_tokenizer(), vocab_size=VOCABULARY)
+
+
+def module(shape: str = "llama", seed: int = 0, scale: float = 0.3) -> Any:
+    """A module with weights so large that its predictions are far from even."""
+    torch.manual_seed(seed)
+    config = SHAPES[shape](vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=0, pad_token_id=0, tie_word_embeddings=False)
+    made = transformers.AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, scale)
+    return made.eval()
+
+
+def model(path: Path, shape: str = "llama", seed: int = 0) -> Model:
+    (path.parent / "tokenizer").mkdir(parents=True, exist_ok=True)
+    (path.parent / "tokenizer" / "tokenizer.json").write_text(byte_tokenizer())
+    return Model.save(path, module(shape, seed), Tokenizer(path.parent / "tokenizer").fast)
