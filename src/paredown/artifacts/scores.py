@@ -63,9 +63,8 @@ class Scores(Artifact):
         import polars
 
         path.mkdir(parents=True, exist_ok=True)
-        schema = {
-            name: {str: polars.String, float: polars.Float64, int: polars.Int64}[f.annotation] for name, f in Score.model_fields.items()
-        }  # type: ignore[index]
+        kinds: dict[object, type[polars.DataType]] = {str: polars.String, float: polars.Float64, int: polars.Int64}
+        schema = {name: kinds[info.annotation] for name, info in Score.model_fields.items()}
         polars.DataFrame([row.model_dump() for row in rows], schema=schema).write_parquet(path / "scores.parquet")
         if items is not None:
             items.write_parquet(path / "items.parquet")

@@ -18,10 +18,12 @@ import tokenize
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paredown.core.errors import MissingExtra, PareError, UserError, nearest
-from paredown.core.strategy import Configured
+
+if TYPE_CHECKING:
+    from paredown.core.strategy import Configured
 
 STAGES = ("corpus", "learn", "prune", "tune", "infer", "measure")
 GROUP = "paredown.strategies"
@@ -193,6 +195,8 @@ def find(name: str) -> Entry:
 
 def load(name: str) -> type[Configured]:
     """Import one strategy's class."""
+    from paredown.core.strategy import Configured
+
     found = find(name)
     try:
         loaded = getattr(importlib.import_module(found.module), found.class_name)

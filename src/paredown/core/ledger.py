@@ -110,6 +110,17 @@ class Ledger:
         with self._open() as db:
             return dict(db.execute("select key, wall_seconds from steps where wall_seconds is not null").fetchall())
 
+    def curves(self, keys: list[str]) -> dict[str, dict[str, list[list[float]]]]:
+        """Curves by step key and metric, each [[step, tokens, value], ...]."""
+        found: dict[str, dict[str, list[list[float]]]] = {}
+        with self._open() as db:
+            for key in keys:
+                for metric, step, tokens, value in db.execute(
+                    "select metric, step, tokens, value from curves where key = ? order by metric, step", (key,)
+                ):
+                    found.setdefault(key, {}).setdefault(metric, []).append([step, tokens, value])
+        return found
+
     def recipes(self) -> list[tuple[str, str]]:
         """(file, id of its last run) of every recipe that ran here."""
         with self._open() as db:

@@ -1,0 +1,54 @@
+"""`paredown list`: what there is, read from the folders without importing any of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from paredown.cli.options import DebugOption, JsonOption
+
+HELP = """List strategies and parts, all or those under a name.
+
+Example: paredown list prune
+"""
+
+
+def list_(
+    family: Annotated[str, typer.Argument(help="A stage or the beginning of a name, such as prune or corpus.clean.")] = "",
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Only those with this taxonomy tag; may be repeated.")] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    from paredown.core import catalog
+    from paredown.core.errors import UserError, nearest
+
+    names = [name for name in catalog.paths() if name == family or name.startswith(f"{family}." if family else "")]
+    if not names:
+        stems = {".".join(name.split(".")[:i]) for name in catalog.paths() for i in range(1, len(name.split(".")) + 1)}
+        close = nearest(family, stems)
+        raise UserError(
+            f"nothing in the catalog begins with {family}", todo=f"did you mean {close[0]}?" if close else "paredown list shows all"
+        )
+    found = [e for e in map(catalog.entry, names) if set(tag or []) <= set(e.tags)]
+    if as_json:
+        import json
+
+        rows = [
+            {
+                "name": e.name,
+                "kind": e.kind,
+                "summary": e.summary,
+                "tags": list(e.tags),
+                "control": e.control,
+                "systems": list(e.systems),
+                "broken": e.broken,
+            }
+            for e in found
+        ]
+        print(json.dumps({"strategies": rows}, indent=2, ensure_ascii=False))
+        return
+    width = max((len(e.name) for e in found), default=0)
+    for e in found:
+        kind = "" if e.kind == "step" else e.kind.lower()
+        print(f"{e.name:<{width}}  {kind:<12}  {'BROKEN: ' + e.broken if e.broken else e.summary}".rstrip())

@@ -1,0 +1,261 @@
+"""What a person sees: numbers in words, the tree of steps while they run, the table at the end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from paredown.core.plan import Forecast, Plan, Task
+from paredown.core.runner import Reporter
+from paredown.core.workspace import Record
+
+WIDTH = 100
+
+
+def print_json(value: Any) -> None:
+    """One JSON object and a line end; NaN becomes null."""
+    import orjson
+
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str).decode() + "\n")
+
+
+def unicode_terminal(stream: Any = None) -> bool:
+    encoding = (getattr(stream or sys.stdout, "encoding", "") or "").lower().replace("-", "")
+    return encoding.startswith("utf8")
+
+
+def seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} m {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} m"
+
+
+def size(value: float | None) -> str:
+    if value is None:
+        return "-"
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def count(value: float) -> str:
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            return f"{value / (1e3 if unit == 'k' else limit):.3g}{unit}"
+    return f"{value:,.0f}"
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """A measured value with the digits that it deserves."""
+    if value is None:
+        return "-"
+    if unit == "FLOPs":
+        return f"{value:.2g}".replace("e+", "e")
+    if unit == "bytes":
+        return size(value)
+    if unit == "s":
+        return seconds(value)
+    if unit in ("parameters", "tokens", "weights"):
+        return count(value)
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if abs(value) >= 100 else f"{value:.3f}"
+
+
+def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> list[str]:
+    """Lines of a table, numbers to the right, headings folded to two lines where that is narrower."""
+    widths = [max([*(len(row[i]) for row in rows), *(len(w) for w in fold(columns[i]))], default=0) for i in range(len(columns))]
+    folded = [fold(title) for title in columns]
+    height = max((len(f) for f in folded), default=1)
+    lines = []
+    for level in range(height):
+        cells = [([""] * (height - len(f)) + f)[level] for f in folded]
+        lines.append("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))).rstrip())
+    for index, row in enumerate(rows):
+        line = "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        note = notes[index] if index < len(notes) else ""
+        lines.append(f"{line}   {note}".rstrip())
+    return lines
+
+
+def fold(title: str) -> list[str]:
+    if len(title) <= 12 or " " not in title:
+        return [title]
+    words = title.split(" ")
+    best = min(range(1, len(words)), key=lambda i: max(len(" ".join(words[:i])), len(" ".join(words[i:]))))
+    return [" ".join(words[:best]), " ".join(words[best:])]
+
+
+class Lines(Reporter):
+    """One plain line for each finished step: for logs, pipes and tests."""
+
+    def __init__(self, stream: Any = None) -> None:
+        self.stream = stream or sys.stdout
+        self.plan: Plan | None = None
+        self.group = ""
+        self.begun: dict[str, float] = {}
+
+    def say(self, text: str = "") -> None:
+        print(text, file=self.stream, flush=True)
+
+    def planned(self, plan: Plan, forecast: Forecast) -> None:
+        self.plan = plan
+        self.say(headline(plan, forecast))
+        self.say()
+
+    def heading(self, task: Task) -> None:
+        if self.plan is None:
+            return
+        group = "" if self.plan.shared(task) else ", ".join(task.arms)
+        if group != self.group:
+            self.group = group
+            if group:
+                self.say(f"  {group}")
+
+    def started(self, task: Task) -> None:
+        self.begun[task.key] = time.monotonic()
+
+    def finished(self, task: Task, record: Record, cached: bool) -> None:
+        self.heading(task)
+        self.say(step_line(task, record, cached, indent=4 if self.group else 2, seeds=len(self.plan.recipe.seeds) if self.plan else 1))
+
+    def failed(self, task: Task, error: BaseException) -> None:
+        self.heading(task)
+        word = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        self.say(f"{' ' * (4 if self.group else 2)}{task.name:<14} {task.use:<26} {word}")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def headline(plan: Plan, forecast: Forecast) -> str:
+    recipe = plan.recipe
+    shared = sum(plan.shared(task) for task in plan.tasks.values())
+    dot = " · " if unicode_terminal() else " | "
+    arms = len([a for a in recipe.arms if a])
+    pieces = [
+        f"{recipe.name}  "
+        + (f"{arms} arms x " if arms else "")
+        + f"{len(recipe.seeds)} seed{'s' * (len(recipe.seeds) != 1)}, {len(plan.tasks)} steps"
+    ]
+    if arms:
+        pieces[0] += f", {shared} shared"
+    if forecast.cached == forecast.steps:
+        pieces.append("all cached")
+    else:
+        pieces.append(f"{forecast.cached} cached")
+        cost = [
+            f"about {seconds(forecast.seconds)}",
+            f"{size(forecast.disk)} disk" if forecast.disk else "",
+            f"{size(forecast.memory)} memory" if forecast.memory else "",
+        ]
+        pieces.append(", ".join(c for c in cost if c))
+    return dot.join(pieces)
+
+
+def step_line(task: Task, record: Record, cached: bool, indent: int, seeds: int = 1) -> str:
+    name = task.name if task.seed is None or seeds == 1 else f"{task.name} [{task.seed}]"
+    took = "cached" if cached else seconds(record.cost.get("seconds"))
+    what = describe(record)
+    head = f"{' ' * indent}{name:<14} {task.use:<26} "
+    room = WIDTH - len(head) - 11
+    if len(what) > room:
+        what = what[: room - 3] + "..."
+    return f"{head}{what:<{room}} {took:>9}"
+
+
+def describe(record: Record) -> str:
+    """The step's result in a phrase; what it dropped comes first, because that is what one looks for."""
+    if record.dropped:
+        total = sum(row[0] for row in record.dropped.values())
+        if total:
+            rules = sorted(record.dropped.items(), key=lambda item: -item[1][0])
+            shown = ", ".join(f"{rule.replace('_', ' ')} {row[0]:,}" for rule, row in rules[:2])
+            more = f" and {len(rules) - 2} more rules" if len(rules) > 2 else ""
+            return f"{record.summary}; {total:,} dropped ({shown}{more})"
+    return record.summary
+
+
+class Tree(Lines):
+    """Finished steps as lines, the running ones below them with bars, rate and time left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.live import Live
+
+        self.console = Console(no_color=bool(os.environ.get("NO_COLOR")), highlight=False, soft_wrap=True)
+        self.running: dict[str, tuple[Task, float, tuple[float, float | None, str, str]]] = {}
+        self.done = 0
+        self.live = Live(self._view(), console=self.console, refresh_per_second=4, transient=True, get_renderable=self._view)
+        self.live.start()
+
+    def say(self, text: str = "") -> None:
+        self.console.print(text, markup=False)
+
+    def started(self, task: Task) -> None:
+        super().started(task)
+        self.running[task.key] = (task, time.monotonic(), (0, None, "", ""))
+
+    def progress(self, key: str, done: float, total: float | None, unit: str, note: str) -> None:
+        if key in self.running:
+            task, begun, _ = self.running[key]
+            self.running[key] = (task, begun, (done, total, unit, note))
+
+    def finished(self, task: Task, record: Record, cached: bool) -> None:
+        self.running.pop(task.key, None)
+        self.done += 1
+        super().finished(task, record, cached)
+
+    def failed(self, task: Task, error: BaseException) -> None:
+        self.running.pop(task.key, None)
+        super().failed(task, error)
+
+    def close(self) -> None:
+        self.live.stop()
+
+    def _view(self) -> Any:
+        from rich.text import Text
+
+        lines = [self._bar(task, begun, state) for task, begun, state in self.running.values()]
+        if self.plan:
+            waiting = len(self.plan.tasks) - self.done - len(self.running)
+            if waiting > 0:
+                lines.append(f"  {waiting} step{'s' * (waiting != 1)} waiting")
+        return Text("\n".join(lines))
+
+    def _bar(self, task: Task, begun: float, state: tuple[float, float | None, str, str]) -> str:
+        done, total, unit, note = state
+        elapsed = time.monotonic() - begun
+        pieces = []
+        bar = ""
+        if total:
+            share = min(1.0, done / total)
+            full, empty = ("█", "·") if unicode_terminal(self.console.file) else ("#", ".")
+            bar = full * round(10 * share) + empty * (10 - round(10 * share)) + f" {share:4.0%}  "
+        if done and elapsed > 1:
+            pieces.append(f"{count(done / elapsed)} {unit}/s")
+            if total and done < total:
+                pieces.append(f"{seconds((total - done) * elapsed / done)} left")
+        if note:
+            pieces.append(note)
+        if not pieces:
+            pieces.append(seconds(elapsed))
+        return f"  {task.name:<14} {task.use:<26} {bar}{', '.join(pieces)}"
+
+
+def reporter(quiet: bool) -> Lines | Tree | Reporter:
+    """The renderer that fits where the output goes."""
+    if quiet:
+        return Reporter()
+    return Tree() if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" else Lines()
