@@ -1,1 +1,43 @@
-"""Being here puts this folder on the path, so that tests share its modules."""
+"""Shared set-up: the toy plug-in package is on the path, as an installed third party's would be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+PLUGIN = str(HERE / "plugin")
+sys.path.insert(0, PLUGIN)
+os.environ["PYTHONPATH"] = os.pathsep.join([PLUGIN, *filter(None, [os.environ.get("PYTHONPATH")])])
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="run the long reliability tests whole")
+
+
+@pytest.fixture
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether the long form of a reliability test was asked for."""
+    return bool(request.config.getoption("--soak"))
+
+
+Paredown = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def paredown(tmp_path: Path) -> Paredown:
+    """Run the program as a user would, in an empty folder."""
+
+    def call(*arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "paredown.cli.main", *arguments],
+            cwd=cwd or tmp_path, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=timeout,
+        )  # fmt: skip
+
+    return call

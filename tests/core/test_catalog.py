@@ -1,0 +1,72 @@
+"""The catalog: listing imports nothing heavy, a broken file breaks only itself, other packages join by entry point."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from paredown.core import catalog
+from paredown.core.errors import UserError
+
+HEAVY = ("torch", "transformers", "polars", "pyarrow", "numba", "numpy", "scipy", "accelerate", "tokenizers", "ray", "datasets")
+
+
+def test_every_entry_is_sound_and_importable() -> None:
+    for entry in catalog.entries():
+        assert not entry.broken, entry
+        assert catalog.load(entry.name).strategy_name() == entry.name
+
+
+def test_listing_validation_and_schema_import_nothing_heavy() -> None:
+    recipe = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
+    code = (
+        "import sys\nfrom paredown.core import catalog, recipe, schemas, plan\ncatalog.entries()\nschemas.recipe()\n"
+        f"plan.make(recipe.load({str(recipe)!r}))\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_another_package_joins_through_its_entry_point() -> None:
+    assert catalog.entry("toy.double").summary == "Write every text twice."
+    assert catalog.load("toy.double").strategy_name() == "toy.double"
+    assert "toy._helper" not in catalog.paths()
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(UserError, match="no strategy toy.doubel") as caught:
+        catalog.load("toy.doubel")
+    assert "did you mean toy.double?" in caught.value.todo
+
+
+def test_a_broken_file_breaks_only_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wrong.py").write_text("def (:\n")
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    (tmp_path / "raises.py").write_text('class Raises:\n    """A."""\nraise ValueError("at import")\n')
+    roots = [*catalog._roots(), ("more", tmp_path, "paredown_more")]
+    monkeypatch.setattr(catalog, "_roots", lambda: roots)
+    catalog.paths.cache_clear()
+    catalog.entry.cache_clear()
+    try:
+        assert "does not parse" in catalog.entry("more.wrong").broken
+        assert "no class named like the file" in catalog.entry("more.empty").broken
+        with pytest.raises(UserError, match=r"more\.wrong is broken"):
+            catalog.load("more.wrong")
+        with pytest.raises(UserError, match=r"more\.raises cannot be imported"):
+            catalog.load("more.raises")
+        assert not catalog.entry("toy.double").broken
+    finally:
+        monkeypatch.undo()
+        catalog.paths.cache_clear()
+        catalog.entry.cache_clear()
+
+
+def test_knob_comments_and_sections_are_read() -> None:
+    entry = catalog.entry("toy.numbers")
+    assert [(k.name, k.default, k.comment) for k in entry.knobs] == [("count", "5", "documents"), ("upper", "1000", "largest number")]
+    assert entry.source == "none (ours)."
+    assert entry.seeded

@@ -1,0 +1,2 @@
+def twice(text: str, mark: str) -> str:
+    return text + mark + text
