@@ -35,13 +35,16 @@ class Budget(Configured):
 class Objective(Part):
     """What the model learns: makes the loss of a batch. May also make its own batches."""
 
-    def loss(self, module: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
-        """(mean loss in nats over the batch's predicted tokens, number of predicted tokens)."""
+    def loss(self, module: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
+        """(mean loss in nats over the batch's predicted tokens, number of predicted tokens).
+
+        `batch` holds the sampler's tensors on the module's device, and `predicted`, the number of its targets.
+        """
         raise TypeError(f"{self.strategy_name()} defines no loss")
 
 
 class Schedule(Part):
-    """The learning rate as a share of its peak."""
+    """The learning rate as a share of its peak. The rise at the start is the trainer's (`warmup`)."""
 
     def factor(self, progress: float) -> float:
         """`progress` is the share of the budget that is spent, 0 to 1; the result is 0 to 1."""
@@ -52,7 +55,7 @@ class Sampler(Part):
     """Which documents or windows make batch i; a pure function of (seed, i)."""
 
     def batch(self, tokens: Tokens, seed: int, index: int, batch_size: int, length: int) -> dict[str, Any]:
-        """Arrays of shape (batch_size, length): `ids`, `positions`, `documents`, `targets` (-100 where not predicted)."""
+        """Arrays of shape (batch_size, length): `ids`, `targets` (-100 where not predicted), and `positions` where a row holds several windows."""
         raise TypeError(f"{self.strategy_name()} defines no batch")
 
 
@@ -60,6 +63,7 @@ class Optimizer(Part):
     """How gradients become steps."""
 
     def build(self, module: torch.nn.Module) -> torch.optim.Optimizer:
+        """An optimizer of the module's weights. The trainer sets the learning rate of each group before every step, times the group's `lr_scale`."""
         raise TypeError(f"{self.strategy_name()} defines no build")
 
 

@@ -1,0 +1,247 @@
+"""Batches of packed windows: batch i is a pure function of (seed, i), so resuming a training is arithmetic.
+
+Legend: D = documents, W = windows, R = rows of one epoch, B = rows of a batch, L = tokens of a row.
+
+A document of n tokens gives n - 1 training positions (each token is asked for once, from the tokens before it). They are
+cut into windows of L; the full windows are rows of their own, the rests of `BLOCK` documents that follow one another are
+packed into rows by best fit. Positions restart at each window. Nothing is dropped, nothing is seen twice in an epoch, and
+the order is a permutation of the rows computed by arithmetic: memory holds one number per block of documents.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import Any
+
+import numba
+import numpy as np
+
+from paredown.core.errors import DataError
+
+Batch = dict[str, Any]  # arrays whose first axis is the rows; plain values are the same for every row
+IGNORED = -100  # target of a position that is not predicted
+BLOCK = 4096  # documents whose rests are packed together
+_ROUNDS = 4
+
+
+def permuted(index: np.ndarray[Any, Any], size: int, seed: int) -> np.ndarray[Any, Any]:
+    """Where each index of 0..size-1 goes under the permutation that belongs to `seed`.
+
+    A Feistel network over the next even number of bits, walked until it lands inside; at most four steps on average.
+    """
+    bits = max(2, (size - 1).bit_length())
+    half = np.uint64((bits + 1) // 2)
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    digest = hashlib.sha256(f"permutation {seed}".encode()).digest()
+    keys = np.frombuffer(digest, dtype=np.uint64)[:_ROUNDS]
+    value = index.astype(np.uint64)
+    open_ = np.ones(value.shape, dtype=bool)
+    with np.errstate(over="ignore"):
+        while open_.any():
+            left, right = value[open_] >> half, value[open_] & mask
+            for key in keys:
+                left, right = right, left ^ (_mixed(right + key) & mask)
+            value[open_] = (left << half) | right
+            open_ &= value >= np.uint64(size)
+    return value.astype(np.int64)
+
+
+def _mixed(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """SplitMix64's finalizer (Steele et al. 2014)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: np.ndarray[Any, Any] = x ^ (x >> np.uint64(31))
+    return mixed
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def best_fit(sizes: np.ndarray[Any, Any], capacity: int) -> np.ndarray[Any, Any]:
+    """The row of each piece when pieces, given in falling order of size, go where the least room stays."""
+    rows = np.empty(sizes.size, dtype=np.int64)
+    room_head = np.full(capacity + 1, -1, dtype=np.int64)  # first row with that much room
+    following = np.full(sizes.size, -1, dtype=np.int64)  # next row with the same room
+    count = 0
+    for piece in range(sizes.size):
+        size = sizes[piece]
+        room = size
+        while room <= capacity and room_head[room] < 0:
+            room += 1
+        if room <= capacity:
+            row = room_head[room]
+            room_head[room] = following[row]
+        else:
+            row = count
+            count += 1
+            room = capacity
+        rows[piece] = row
+        left = room - size
+        following[row] = room_head[left]
+        room_head[left] = row
+    return rows
+
+
+class PackedRows:
+    """Rows of L positions over documents that lie one after another in `ids`.
+
+    `ids` (T,) and `offsets` (D + 1,) may be memory-mapped; `offsets` counts from the start of `ids`.
+
+    Raises:
+        DataError: no document has two tokens, so there is nothing to predict.
+    """
+
+    def __init__(self, ids: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any], length: int) -> None:
+        self.ids, self.offsets, self.length = ids, offsets, length
+        self.documents = len(offsets) - 1
+        starts = [0]
+        self.tokens = 0  # predicted tokens of an epoch
+        for block in range(-(-self.documents // BLOCK)):
+            sizes = self._sizes(block)
+            self.tokens += int(sizes.sum())
+            _, rests = self._pieces(sizes)
+            starts.append(starts[-1] + int((sizes // length).sum()) + (int(rests.max()) + 1 if rests.size else 0))
+        self.starts = np.array(starts, dtype=np.int64)  # first row of each block
+        self.rows = starts[-1]
+        if self.rows == 0:
+            raise DataError(
+                "there is nothing to train on: no document has two tokens", todo="look at what the filters before this step dropped"
+            )
+        self._plan = functools.lru_cache(maxsize=64)(self._make_plan)
+
+    def _sizes(self, block: int) -> np.ndarray[Any, Any]:
+        """Training positions of each document of a block."""
+        bounds = np.asarray(self.offsets[block * BLOCK : min(self.documents, (block + 1) * BLOCK) + 1])
+        sizes: np.ndarray[Any, Any] = np.maximum(np.diff(bounds) - 1, 0)
+        return sizes
+
+    def _pieces(self, sizes: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Documents with a rest, largest rest first, and the row that each rest goes to."""
+        rests = sizes % self.length
+        order = np.argsort(-rests, kind="stable")[: int((rests > 0).sum())]
+        return order, best_fit(rests[order], self.length)
+
+    def _make_plan(self, block: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], dict[int, list[int]]]:
+        """(sizes, running count of full windows, documents of each row of rests) of a block."""
+        sizes = self._sizes(block)
+        order, rows = self._pieces(sizes)
+        members: dict[int, list[int]] = {}
+        for document, row in sorted(zip(order.tolist(), rows.tolist(), strict=True)):
+            members.setdefault(row, []).append(document)
+        return sizes, np.cumsum(sizes // self.length), members
+
+    def windows(self, row: int) -> list[tuple[int, int]]:
+        """(first position in `ids`, positions) of every window of a row."""
+        block = int(np.searchsorted(self.starts, row, side="right")) - 1
+        sizes, full, members = self._plan(block)
+        first = block * BLOCK
+        inside = row - int(self.starts[block])
+        if inside < full[-1]:
+            document = int(np.searchsorted(full, inside, side="right"))
+            window = inside - (int(full[document - 1]) if document else 0)
+            return [(int(self.offsets[first + document]) + window * self.length, self.length)]
+        found = []
+        for document in members[inside - int(full[-1])]:
+            rest = int(sizes[document]) % self.length
+            found.append((int(self.offsets[first + document]) + int(sizes[document]) - rest, rest))
+        return found
+
+    def fill(self, rows: np.ndarray[Any, Any]) -> Batch:
+        """The batch of these rows: `ids`, `targets` (B, L), and `positions` (B, L) where a row holds several windows."""
+        shape = (len(rows), self.length)
+        ids = np.zeros(shape, dtype=np.int64)
+        targets = np.full(shape, IGNORED, dtype=np.int64)
+        positions = np.broadcast_to(np.arange(self.length), shape)
+        for number, row in enumerate(rows):
+            at = 0
+            for start, size in self.windows(int(row)):
+                piece = self.ids[start : start + size + 1]
+                ids[number, at : at + size] = piece[:-1]
+                targets[number, at : at + size] = piece[1:]
+                if at:
+                    if not positions.flags.writeable:
+                        positions = positions.copy()
+                    positions[number, at:] = np.arange(self.length - at)
+                at += size
+        batch: Batch = {"ids": ids, "targets": targets}
+        if positions.flags.writeable:
+            batch["positions"] = positions
+        return batch
+
+    def batch(self, seed: int, index: int, rows: int) -> Batch:
+        """Batch `index` of an endless sequence of epochs, each in an order of its own."""
+        place = np.arange(index * rows, (index + 1) * rows)
+        chosen = np.empty(rows, dtype=np.int64)
+        for epoch in np.unique(place // self.rows):
+            here = place // self.rows == epoch
+            chosen[here] = permuted(place[here] % self.rows, self.rows, _epoch_seed(seed, int(epoch)))
+        return self.fill(chosen)
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed} {epoch}".encode()).digest()[:8], "little")
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(path: str, stamp: int, length: int) -> PackedRows:
+    from paredown.artifacts.tokens import Tokens
+
+    tokens = Tokens(path)
+    return PackedRows(tokens.ids, tokens.offsets, length)
+
+
+def packed(tokens: Any, length: int) -> PackedRows:
+    """The rows of a `Tokens` artifact; opened once per process."""
+    return _opened(str(tokens.path), (tokens.path / "tokens.json").stat().st_mtime_ns, length)
+
+
+def counted(batch: Batch) -> int:
+    """Tokens that a batch trains on; rows, where its objective has no token targets."""
+    if "targets" in batch:
+        return int((batch["targets"] != IGNORED).sum())
+    return rows_of(batch)
+
+
+def rows_of(batch: Batch) -> int:
+    return next(len(value) for value in batch.values() if isinstance(value, np.ndarray))
+
+
+def take(batch: Batch, rows: Any) -> Batch:
+    """The batch of some of the rows."""
+    return {name: value[rows] if isinstance(value, np.ndarray) else value for name, value in batch.items()}
+
+
+def cut(batch: Batch, limit: float) -> Batch:
+    """The first `limit` tokens of a batch: targets behind them are not predicted, rows without a target go."""
+    if counted(batch) <= limit:
+        return batch
+    if "targets" not in batch:
+        return take(batch, slice(0, max(1, int(limit))))
+    predicted = batch["targets"] != IGNORED
+    kept = predicted & (np.cumsum(predicted.ravel()).reshape(predicted.shape) <= max(1, int(limit)))
+    batch = {**batch, "targets": np.where(kept, batch["targets"], IGNORED)}
+    return take(batch, kept.reshape(len(kept), -1).any(axis=1))
+
+
+def share(batch: Batch, rank: int, world: int) -> Batch:
+    """The rows of one process; where there are fewer rows than processes, a row without targets."""
+    if world == 1:
+        return batch
+    if rank < rows_of(batch):
+        return take(batch, slice(rank, None, world))
+    idle = take(batch, slice(0, 1))
+    return {**idle, "targets": np.full_like(idle["targets"], IGNORED)} if "targets" in idle else idle
+
+
+def pieces(batch: Batch, count: int) -> list[Batch]:
+    """The rows in `count` parts of nearly equal size; fewer where there are fewer rows."""
+    if count == 1:
+        return [batch]
+    return [take(batch, rows) for rows in np.array_split(np.arange(rows_of(batch)), count) if rows.size]
+
+
+def evaluation(tokens: Any, length: int, rows: int, limit: int) -> list[Batch]:
+    """Batches of held-out rows, about `limit` tokens, the same ones every time."""
+    source = packed(tokens, length)
+    wanted = min(source.rows, max(1, -(-limit // length)))
+    chosen = permuted(np.arange(wanted), source.rows, 0)
+    return [source.fill(chosen[start : start + rows]) for start in range(0, wanted, rows)]

@@ -1,0 +1,340 @@
+"""The training loop: one for every module, objective and kind of data. New wishes are hooks, or they are refused.
+
+    reseed(seed); hooks.start(state)                    # a fresh module; `state.step` is not 0 where a checkpoint goes on
+    while budget is left:
+        reseed(seed, step)                              # so step i is a pure function of (seed, i), dropout included
+        batch = batches(step)                           # the rows of all processes; the last one is cut to the budget
+        for state.batch in micro_batches(my_rows(batch)):
+            hooks.batch(state)                          # <- change what is learned from: mask, mix, add targets
+            state.loss, n = objective(state.forward, state.batch)
+            hooks.loss(state)                           # <- add to the loss: penalties, distillation
+            backward(state.loss)
+        hooks.gradient(state)                           # <- read or change gradients, before they are clipped
+        clip; learning rate; optimizer.step
+        hooks.step(state)                               # <- weights have moved: masks, growth, averages
+        log, evaluate, checkpoint
+    hooks.end(state)
+
+Budgets: steps are exact; tokens are exact, as the last batch is cut to what is left; FLOPs and seconds end with the batch
+that reaches them. The learning rate of a step is taken at the middle of its share of the budget.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from paredown.core.context import Context
+from paredown.core.errors import DataError
+from paredown.engines import checkpoints, telemetry
+from paredown.engines.batches import Batch, counted, cut, pieces, share
+from paredown.engines.flops import Flops
+from paredown.engines.parts import Budget, Hook, Objective, Optimizer, Schedule
+from paredown.engines.precision import resolve_device, resolve_precision
+from paredown.engines.processes import Processes, interrupts, private_randomness, reseed
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How to train; `learn.train` says what each means."""
+
+    objective: Objective
+    optimizer: Optimizer
+    schedule: Schedule
+    budget: Budget
+    hooks: tuple[Hook, ...] = ()
+    learning_rate: float = 1e-3
+    warmup: float = 0.0
+    clip: float = 1.0
+    accumulate: int = 1
+    precision: str = "auto"
+    device: str = "auto"
+    parallel: str = "none"
+    compile: bool = False
+    log_every: int = 10
+    evaluate_every: int = 0
+    checkpoint_seconds: float = 20.0
+    trackers: tuple[str, ...] = ()
+    tracker_folder: str = ""
+
+
+@dataclass
+class State:
+    """What hooks read and change."""
+
+    module: nn.Module  # the module itself
+    forward: nn.Module  # the same as the objective calls it: wrapped for several processes, compiled
+    optimizer: torch.optim.Optimizer
+    setup: Setup
+    generator: torch.Generator  # on the CPU; reseeded from (seed, step)
+    device: torch.device
+    step: int = 0  # optimizer steps done
+    tokens: int = 0  # tokens trained on by all processes, padding not counted
+    flops: float = 0.0  # counted, all processes
+    seconds: float = 0.0  # of the loop, over all tries
+    progress: float = 0.0  # share of the budget at the middle of the current step
+    learning_rate: float = 0.0  # of the current step
+    batch: Batch = field(default_factory=dict)  # the current micro-batch, on the device
+    loss: Tensor = field(default_factory=lambda: torch.zeros(()))  # of the micro-batch, nats
+    kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # tensors of hooks, by hook, saved in checkpoints
+    memory: dict[str, Any] = field(default_factory=dict)  # anything of hooks that `start` makes again; not saved
+    stop: bool = False  # a hook may end the training after this step
+
+
+@dataclass(frozen=True)
+class Outcome:
+    module: nn.Module  # on the CPU, in evaluation mode; whole on the main process only where it was sharded
+    steps: int
+    tokens: int
+    flops: float
+    seconds: float
+    held_out_loss: float | None
+    facts: dict[str, Any]  # JSON: precision, device, curves, ...
+
+
+Batches = Callable[[int], Batch]
+
+
+def fit(module: nn.Module, batches: Batches, setup: Setup, *, seed: int, step: Context, held_out: Sequence[Batch] = ()) -> Outcome:
+    """Train `module` in place.
+
+    `batches(i)` gives the rows of step i for all processes, a pure function of i. The curves, the chosen precision and the
+    cost go to `step`; a checkpoint in `step.scratch` from an earlier try is gone on from, bit for bit.
+
+    Raises:
+        DataError: the loss is no finite number any more.
+    """
+    device_name = resolve_device(setup.device)
+    precision = resolve_precision(setup.precision, device_name)
+    with private_randomness(), Processes(setup.parallel, precision, device_name, setup.trackers, setup.tracker_folder) as processes:
+        return _Run(module, batches, setup, seed, step, held_out, processes, precision).train()
+
+
+class _Run:
+    """One call of `fit`."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        batches: Batches,
+        setup: Setup,
+        seed: int,
+        step: Context,
+        held_out: Sequence[Batch],
+        processes: Processes,
+        precision: str,
+    ) -> None:
+        self.batches, self.setup, self.seed, self.context, self.held_out = batches, setup, seed, step, held_out
+        self.processes, self.precision = processes, precision
+        self.folder = step.scratch / "checkpoints"
+        self.flops = Flops()
+        self.evaluation_flops = 0.0  # part of the cost, not of the budget
+        self.curves = telemetry.Curves(step.listener, processes)
+        self.window = telemetry.Window()
+        reseed(seed)
+        # Sharding changes a module's class and parameters, so what is saved in the end is a copy made before.
+        self.copy = copy.deepcopy(module) if processes.shards and processes.main else None
+        module.train()
+        forward, optimizer = processes.prepare(module, setup.optimizer.build(module))
+        inner: nn.Module = processes.unwrap(forward)
+        self.eager = forward
+        forward = torch.compile(forward) if setup.compile else forward  # type: ignore[assignment]
+        self.state = State(inner, forward, optimizer, setup, torch.Generator(), processes.device)
+        self.hooks = {point: [h for h in setup.hooks if getattr(type(h), point) is not getattr(Hook, point)] for point in Hook.points}
+        self.resumed_at = self._resume()
+
+    def train(self) -> Outcome:
+        state, setup = self.state, self.setup
+        begun = time.perf_counter() - state.seconds
+        reporter = telemetry.Reporter(self.context, setup.budget)
+        saver = telemetry.Due(setup.checkpoint_seconds)
+        with interrupts() as interrupted:
+            while not (state.stop or self._spent() >= 1):
+                self._step()
+                state.seconds = time.perf_counter() - begun
+                if state.step % setup.log_every == 0:
+                    self._log()
+                if setup.evaluate_every and state.step % setup.evaluate_every == 0:
+                    self._evaluate()
+                reporter.say(state, self.curves.last("loss"))
+                stop, save = self.processes.agree(interrupted(), saver.due())
+                if stop or save:
+                    with saver.saving():
+                        self._save()
+                if stop:
+                    raise KeyboardInterrupt(f"training stopped after step {state.step:,}; it goes on from there")
+                if setup.budget.seconds is not None:
+                    state.seconds = self.processes.leader(state.seconds)
+        if self.window:
+            self._log()
+        if self.held_out and (not self.curves.points["held_out_loss"] or self.curves.points["held_out_loss"][-1][0] != state.step):
+            self._evaluate()
+        self._call("end")
+        return self._outcome()
+
+    def _step(self) -> None:
+        """One step of the optimizer."""
+        state, setup, world = self.state, self.setup, self.processes.world
+        state.generator.manual_seed(reseed(self.seed, state.step, self.processes.rank))
+        rows = self.batches(state.step)
+        if setup.budget.tokens is not None:
+            rows = cut(rows, int(setup.budget.tokens) - state.tokens)
+        tokens = counted(rows)
+        parts = pieces(share(rows, self.processes.rank, world), setup.accumulate)
+        weighted = world > 1 or len(parts) > 1  # means over unequal parts must be weighted by what they are means of
+        total = torch.zeros((), device=state.device)
+        predicted, flops = 0, 0
+        for number, part in enumerate(parts):
+            state.batch = self._moved(part)
+            self._call("batch")
+            key = Flops.shape(state.batch, "train")
+            with self.flops.counted(key) as counting, self.processes.no_sync(state.forward, number + 1 < len(parts)):
+                # A compiled module hides its products from the counter.
+                with self.processes.autocast():
+                    state.loss, n = setup.objective.loss(self.eager if counting else state.forward, state.batch)
+                self._call("loss")
+                self.processes.backward(state.loss * n if weighted else state.loss)
+            total += state.loss.detach() * n
+            predicted += n
+            flops += self.flops.table[key]
+        total, predicted, flops = self.processes.sum(total, predicted, flops)
+        if weighted:
+            scale = world / max(1, predicted)  # gradients of several processes arrive as their mean
+            torch._foreach_mul_([p.grad for p in state.module.parameters() if p.grad is not None], scale)
+        self._call("gradient")
+        if setup.clip > 0:
+            nn.utils.clip_grad_norm_(state.module.parameters(), setup.clip)
+        state.progress = self._spent(half_of={"tokens": tokens, "steps": 1, "flops": flops})
+        rise = min(1.0, state.progress / setup.warmup) if setup.warmup > 0 else 1.0
+        state.learning_rate = setup.learning_rate * rise * setup.schedule.factor(min(1.0, state.progress))
+        for group in state.optimizer.param_groups:
+            group["lr"] = state.learning_rate * group.get("lr_scale", 1.0)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        state.tokens += tokens
+        state.flops += flops
+        self._call("step")
+        self.window.add(total, predicted)
+
+    def _moved(self, part: Batch) -> Batch:
+        """A batch on the device, with the number of its predicted tokens, which asking the device for would wait."""
+        return {name: _on(value, self.state.device) for name, value in part.items()} | {"predicted": counted(part)}
+
+    def _spent(self, half_of: dict[str, float] | None = None) -> float:
+        """Share of the budget that is spent, 1 at its end; with `half_of`, plus half of what this step takes."""
+        state, budget = self.state, self.setup.budget
+        done = {"tokens": state.tokens, "steps": state.step, "flops": state.flops, "seconds": state.seconds}
+        kind, limit = next((name, value) for name in done if (value := getattr(budget, name)) is not None)
+        if kind == "tokens":
+            limit = max(1, int(limit))
+        return (done[kind] + (half_of or {}).get(kind, 0) / 2) / limit
+
+    def _log(self) -> None:
+        value = self._mean_loss()
+        self.curves.add("loss", self.state.step, self.state.tokens, value)
+        self.window.clear()
+
+    def _mean_loss(self) -> float:
+        """Mean loss of the steps since the last log; finds the step where it stopped being finite."""
+        value, bad = self.window.read(self.state.step)
+        if bad is not None:
+            saved = checkpoints.newest(self.folder)
+            at = checkpoints.facts(saved)["step"] if saved else None
+            raise DataError(
+                f"the loss is no finite number ({value}) at step {bad:,}, at a learning rate of about {self.state.learning_rate:.2g}",
+                where=f"{self.context.name}, step {bad:,}",
+                kept=f"the checkpoint of step {at:,} was still sound: {saved}" if saved else "no checkpoint yet: it failed before the first one",
+                todo="lower learning_rate, lengthen warmup, or set precision: fp32; look for damaged documents near that step",
+            )
+        return value
+
+    @torch.no_grad()
+    def _evaluate(self) -> None:
+        """Mean held-out loss over all tokens of the held-out batches."""
+        state = self.state
+        state.module.eval()
+        total, predicted, flops = torch.zeros((), device=state.device), 0, 0
+        for number, rows in enumerate(self.held_out):
+            reseed(self.seed, "held out", number, self.processes.rank)
+            part = share(rows, self.processes.rank, self.processes.world)
+            batch = self._moved(part)
+            key = Flops.shape(batch, "evaluate")
+            with self.flops.counted(key) as counting, self.processes.autocast():
+                loss, n = self.setup.objective.loss(self.eager if counting else state.forward, batch)
+            total += loss * n
+            predicted += n
+            flops += self.flops.table[key]
+        state.module.train()
+        total, predicted, flops = self.processes.sum(total, predicted, flops)
+        self.evaluation_flops += flops
+        if predicted:
+            self.curves.add("held_out_loss", state.step, state.tokens, float(total) / predicted)
+
+    def _call(self, point: str) -> None:
+        for hook in self.hooks[point]:
+            getattr(hook, point)(self.state)
+
+    def _save(self) -> None:
+        self._mean_loss()  # a checkpoint is never taken of a state that is lost already
+        state = self.state
+        tensors, plain = checkpoints.gather(state.module, state.optimizer, state.kept)
+        if self.processes.main:
+            facts = {name: getattr(state, name) for name in ("step", "tokens", "flops", "seconds")}
+            facts |= {"optimizer": plain, "table": self.flops.table, "curves": self.curves.dump(), "window": self.window.dump(), "evaluation": self.evaluation_flops}
+            checkpoints.save(self.folder, state.step, tensors, facts)
+        self.processes.wait()
+
+    def _resume(self) -> int:
+        """Go on from the newest sound checkpoint; the step it was taken at, or 0."""
+        state = self.state
+        self.processes.wait()
+        found = checkpoints.newest(self.folder)
+        facts: dict[str, Any] = {}
+        if found:
+            facts = checkpoints.facts(found)
+            for name in ("step", "tokens", "flops", "seconds"):
+                setattr(state, name, facts[name])
+            state.kept = checkpoints.kept(found)
+            self.flops, self.evaluation_flops = Flops(facts["table"]), facts["evaluation"]
+            self.curves.load(facts["curves"])
+            self.window.load(facts["window"])
+        state.generator.manual_seed(reseed(self.seed))
+        self._call("start")
+        if found:
+            checkpoints.restore(found, state.module, state.optimizer, facts["optimizer"])
+        return state.step
+
+    def _outcome(self) -> Outcome:
+        state = self.state
+        module = self.processes.finish(state.forward, state.module, self.copy)
+        module.eval()
+        flops = state.flops + self.evaluation_flops
+        held_out = self.curves.last("held_out_loss")
+        facts: dict[str, Any] = {
+            "precision": self.precision,
+            "device": str(state.device),
+            "processes": self.processes.world,
+            "steps": state.step,
+            "tokens": state.tokens,
+            "seconds": round(state.seconds, 3),
+            "tokens_per_second": round(state.tokens / state.seconds, 1) if state.seconds else None,
+            "resumed_at": self.resumed_at,
+            "curves": self.curves.thinned(),
+        }
+        self.context.charge(flops=flops, how="counted", tokens=state.tokens)
+        self.context.facts.update(facts)
+        return Outcome(module, state.step, state.tokens, flops, state.seconds, held_out, facts)
+
+
+def _on(value: Any, device: torch.device) -> Any:
+    if hasattr(value, "dtype") and not isinstance(value, Tensor):
+        value = torch.from_numpy(value)
+    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+

@@ -1,0 +1,47 @@
+"""AdamW in torch's fused form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from paredown.core.strategy import Positive
+from paredown.engines.parts import Optimizer
+
+if TYPE_CHECKING:
+    import torch
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+def decay_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Trainable weights in two groups: matrices decay, vectors (biases, norms) do not."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+class Adamw(Optimizer):
+    """Adam with weight decay apart from the gradient, on matrices only.
+
+    Source: Loshchilov and Hutter 2017, arXiv 1711.05101, algorithm 2.
+    Costs: two numbers of state per weight.
+    Control: none (it is the control of the other optimizers).
+    """
+
+    tags: ClassVar[tuple[str, ...]] = ("when-during", "speedup-none", "needs-gradients")
+    extras: ClassVar[tuple[str, ...]] = ("train",)
+
+    beta1: Beta = 0.9  # memory of the mean gradient, 0 <= b < 1
+    beta2: Beta = 0.95  # memory of the mean squared gradient, 0 <= b < 1
+    epsilon: Positive = 1e-8  # added to the root of the mean squared gradient
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1  # per step, times the learning rate
+
+    def build(self, module: torch.nn.Module) -> torch.optim.Optimizer:
+        from torch.optim import AdamW
+
+        return AdamW(decay_groups(module, self.weight_decay), betas=(self.beta1, self.beta2), eps=self.epsilon, fused=True)

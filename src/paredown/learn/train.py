@@ -1,0 +1,156 @@
+"""Training as a step: a model or an architecture, tokens, a budget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from paredown.artifacts.model import Model
+from paredown.artifacts.tokens import Tokens
+from paredown.core.catalog import build
+from paredown.core.context import context
+from paredown.core.errors import DataError, UserError
+from paredown.core.strategy import Count, Positive, Share, Strategy
+from paredown.engines.parts import Architecture, Budget, Hook, Objective, Optimizer, Sampler, Schedule
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+FLOPS_PER_SECOND = {"cpu": 5e10, "cuda": 5e13}  # what training reaches, roughly; for estimates only
+
+
+def training_flops(parameters: int, tokens: float) -> float:
+    """FLOPs of a forward and a backward pass: six per weight and token (Kaplan et al. 2020, arXiv 2001.08361, section 2.1)."""
+    return 6.0 * parameters * tokens
+
+
+class Train(Strategy):
+    """Train a model on tokens until a budget is spent.
+
+    A killed or stopped training goes on from its last checkpoint, bit for bit. To use several processes of one machine
+    set `processes` and `parallel`; under torchrun (`torchrun --nproc-per-node 2 script.py`) a script that calls this
+    strategy uses the processes that it was given.
+
+    Source: none (ours); the loop is drawn in engines/trainer.py.
+    Costs: six FLOPs per weight and token, counted; memory of four times the weights plus the activations of a micro-batch.
+    Control: none (it is what savings are measured against).
+    """
+
+    tags: ClassVar[tuple[str, ...]] = ("when-during", "speedup-none", "needs-data", "needs-gradients", "needs-retraining")
+    extras: ClassVar[tuple[str, ...]] = ("train",)
+    seeded: ClassVar[bool] = True
+
+    budget: Budget  # one of tokens, steps, seconds, flops
+    objective: Objective = Field(default_factory=lambda: build("learn.objectives.next_token"))  # what is learned
+    schedule: Schedule = Field(default_factory=lambda: build("learn.schedules.cosine"))  # shape of the learning rate after its rise
+    optimizer: Optimizer = Field(default_factory=lambda: build("learn.optimizers.adamw"))  # how gradients become steps
+    sampler: Sampler = Field(default_factory=lambda: build("learn.samplers.packed"))  # which tokens make batch i
+    hooks: tuple[Hook, ...] = ()  # what else acts on the training, in this order
+    learning_rate: Positive = 3e-3  # at its peak; lower for larger models (3e-4 at a billion weights)
+    warmup: Share = 0.05  # share of the budget over which the learning rate rises from zero
+    batch_size: Count = 16  # rows of a step, over all processes
+    length: Count = 128  # tokens of a row, at most the model's context
+    clip: Annotated[float, Field(ge=0)] = 1.0  # longest gradient (L2 norm over all weights); 0 does not clip
+    accumulate: Count = 1  # micro-batches that a step is cut into; less memory, the same result
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 autocast where the machine multiplies bf16 natively, else fp32
+    device: str = "auto"  # auto, cpu, cuda, cuda:0, mps
+    compile: bool = False  # torch.compile; on a CPU it took 20 to 50 s to build and gained nothing
+    evaluate_every: Annotated[int, Field(ge=0)] = 100  # steps between evaluations on held_out; 0: at the end only
+    evaluate_tokens: Count = 16_384  # held-out tokens of an evaluation, about
+    log_every: Count = 10  # steps of which a point of the loss curve is the mean
+    checkpoint_seconds: Positive = 20.0  # seconds between checkpoints; saving never takes more than 5% of the time
+    parallel: Literal["none", "ddp", "fsdp"] = "none"  # several processes: each with all weights (ddp) or a share of them (fsdp)
+    processes: Count = 1  # processes to start on this machine where parallel is ddp or fsdp
+    trackers: tuple[str, ...] = ()  # accelerate's trackers to write curves to: tensorboard, wandb, mlflow, trackio, ...
+    tracker_folder: str = ""  # where trackers that write files put them
+
+    def external(self) -> Any:
+        """The precision and device that this machine gets."""
+        from paredown.engines.precision import resolve_device, resolve_precision
+
+        device = resolve_device(self.device)
+        return {"device": device, "precision": resolve_precision(self.precision, device)}
+
+    def estimate(self, inputs: dict[str, Any]) -> dict[str, float]:
+        from paredown.engines.precision import resolve_device
+
+        model, tokens = inputs.get("model"), inputs.get("tokens")
+        vocab = tokens.vocab_size if isinstance(tokens, Tokens) else 8192
+        if isinstance(model, Architecture):
+            weights = model.parameters(vocab)
+        elif isinstance(model, Model):
+            weights = model.size() // 4
+        else:
+            weights = 1_000_000
+        speed = FLOPS_PER_SECOND["cuda" if resolve_device(self.device).startswith("cuda") else "cpu"]
+        step_tokens = self.batch_size * self.length
+        if self.budget.seconds is not None:
+            seconds, seen = self.budget.seconds, self.budget.seconds * speed / training_flops(weights, 1)
+        else:
+            spent = self.budget.flops / training_flops(weights, 1) if self.budget.flops is not None else 0.0
+            seen = self.budget.tokens or (self.budget.steps or 0) * step_tokens or spent
+            seconds = training_flops(weights, seen) / speed
+        activations = step_tokens / self.accumulate * (3 * vocab + 200 * (weights / 1000) ** 0.5) * 4
+        return {"seconds": seconds, "tokens": seen, "memory": 4e8 + 16 * weights + activations, "disk": 4 * weights + 2 * 12 * weights}
+
+    def __call__(self, model: Model | Architecture, tokens: Tokens, held_out: Tokens | None = None) -> Model:
+        """The trained model with its tokenizer.
+
+        Raises:
+            DataError: there is nothing to train on, or the loss is no finite number any more.
+            UserError: rows are longer than the model's context, or the tokens are of another vocabulary.
+        """
+        from paredown.engines import launch
+
+        if self.parallel != "none" and self.processes > 1 and not launch.inside():
+            return launch.launch(self, {"model": model, "tokens": tokens, "held_out": held_out}, self.processes)
+        return self._train(model, tokens, held_out)
+
+    def _train(self, model: Model | Architecture, tokens: Tokens, held_out: Tokens | None) -> Model:
+        from paredown.engines import launch, trainer
+        from paredown.engines.batches import evaluation
+
+        step = context()
+        seed = step.derived_seed("train") if step.seed is not None else 0
+        if tokens.tokens == 0:
+            raise DataError("there is nothing to train on: the tokens are empty", where=str(tokens.path))
+        module, stored = self._module(model, tokens, seed)
+        setup = trainer.Setup(
+            **{name: getattr(self, name) for name in trainer.Setup.__dataclass_fields__},
+        )
+        outcome = trainer.fit(
+            module,
+            lambda index: self.sampler.batch(tokens, seed, index, self.batch_size, self.length),
+            setup,
+            seed=seed,
+            step=step,
+            held_out=evaluation(held_out, self.length, self.batch_size, self.evaluate_tokens) if held_out is not None else (),
+        )
+        with launch.main_first(step) as folder:
+            if folder is not None:
+                processor = model if isinstance(model, Model) else tokens.tokenizer.fast
+                Model.save(folder, outcome.module.to(stored), processor)  # type: ignore[arg-type]
+        return Model(launch.shared(step) / "model")
+
+    def _module(self, model: Model | Architecture, tokens: Tokens, seed: int) -> tuple[PreTrainedModel, Any]:
+        """The module in fp32, and the number format that it is stored in."""
+        import torch
+
+        from paredown.engines.processes import private_randomness, reseed
+
+        if isinstance(model, Architecture):
+            with private_randomness():
+                reseed(seed, "weights")
+                module, stored = model.build(tokens.vocab_size, tokens.end_of_text), torch.float32
+        else:
+            loaded = model.load()
+            stored = loaded.dtype
+            module = loaded.float()  # type: ignore[no-untyped-call]
+        known = module.get_input_embeddings().num_embeddings
+        if tokens.vocab_size > known:
+            raise UserError(f"the tokens are of another vocabulary: {tokens.vocab_size:,} ids, but the model knows {known:,}", where="tokens")
+        longest = getattr(module.config, "max_position_embeddings", None)
+        if longest and self.length > longest:
+            raise UserError(f"rows of {self.length:,} tokens do not fit: the model's context is {longest:,}", todo="lower length")
+        return module, stored
