@@ -38,7 +38,7 @@ def test_another_package_joins_through_its_entry_point() -> None:
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
-    with pytest.raises(UserError, match="no strategy toy.doubel") as caught:
+    with pytest.raises(UserError, match=r"no strategy toy\.doubel") as caught:
         catalog.load("toy.doubel")
     assert "did you mean toy.double?" in caught.value.todo
 

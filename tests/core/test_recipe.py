@@ -74,7 +74,9 @@ def test_a_ring_of_steps_is_named() -> None:
     assert "steps wait for each other: a, b" in mistakes(text)[0][2]
 
 
-ARMS = GOOD + """\
+ARMS = (
+    GOOD
+    + """\
 arms:
   plain: {double.skip: true}
   control: {}
@@ -83,6 +85,7 @@ reference: plain
 claims:
   - {metric: score.length, arm: star, beats: control, by: 0.5}
 """
+)
 
 
 def test_arms_share_their_common_prefix_and_skip_hands_through() -> None:

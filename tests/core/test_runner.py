@@ -41,7 +41,9 @@ def run(text: str, path: Path, jobs: int = 1) -> tuple[Plan, dict[str, Record]]:
 
 def tree(path: Path) -> dict[str, bytes]:
     """All bytes of a workspace's artifacts; step.json holds times and is left out."""
-    return {p.relative_to(path).as_posix(): p.read_bytes() for p in sorted((path / "steps").rglob("*")) if p.is_file() and p.name != "step.json"}
+    return {
+        p.relative_to(path).as_posix(): p.read_bytes() for p in sorted((path / "steps").rglob("*")) if p.is_file() and p.name != "step.json"
+    }
 
 
 def test_a_run_makes_every_step_once_and_again_makes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,11 @@ def paths() -> dict[str, tuple[Path, str]]:
     return dict(sorted(found.items()))
 
 
+def name_of(module: str) -> str:
+    """The name under which a module of another package is in the catalog; the module itself where it is not."""
+    return next((name for name, (_, known) in paths().items() if known == module), module)
+
+
 @functools.cache
 def entry(name: str) -> Entry:
     """The card of one strategy, from its source text."""
@@ -125,6 +130,8 @@ def _card(name: str, path: Path, module: str, node: ast.ClassDef, source: bytes)
             default = ast.unparse(item.value) if item.value is not None else None
             comment = comments.get(item.end_lineno or 0, "") or _comment_above(item.lineno, comments, lines)
             knobs.append(Knob(item.target.id, annotation, default, comment))
+        elif isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
+            constants[item.targets[0].id] = _literal(item.value)
         elif isinstance(item, ast.FunctionDef) and item.name == "__call__":
             arguments = item.args.args[1:] + item.args.kwonlyargs
             defaults = [None] * (len(item.args.args) - 1 - len(item.args.defaults)) + list(item.args.defaults) + list(item.args.kw_defaults)

@@ -59,6 +59,8 @@ class Ledger:
                 raise MachineError(
                     "the disk is full: the ledger cannot be written", where=str(self.path), todo="free space; paredown gc shows what can go"
                 ) from None
+            if isinstance(error, sqlite3.IntegrityError):
+                raise  # a mistake of ours, not of the file
             if isinstance(error, sqlite3.OperationalError):
                 raise MachineError(f"the ledger cannot be used: {error}", where=str(self.path)) from None
             raise DataError(

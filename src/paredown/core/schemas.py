@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from paredown.core import catalog
-from paredown.core.recipe import KINDS
+from paredown.core.recipe_checks import KINDS
 from paredown.core.strategy import Configured, Part, Strategy, alternatives
 
 REFERENCE = {"type": "string", "pattern": r"^\$[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_]*)?$", "description": "$step or $step.part"}

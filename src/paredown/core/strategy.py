@@ -26,7 +26,11 @@ class Configured(BaseModel):
     def strategy_name(cls) -> str:
         """The name in recipes, such as `prune.wanda`; computed from where the class lives."""
         module = cls.__module__
-        return module.removeprefix("paredown.")
+        if module.startswith("paredown."):
+            return module.removeprefix("paredown.")
+        from paredown.core import catalog
+
+        return catalog.name_of(module)
 
     def knobs(self) -> dict[str, Any]:
         """The knobs as plain YAML values; parts become `{use: name, ...}`."""

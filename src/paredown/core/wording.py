@@ -1,0 +1,135 @@
+"""Words and type facts that the checker of recipes shares."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from paredown.core import catalog
+from paredown.core.artifact import Artifact, Bundle
+from paredown.core.errors import nearest
+from paredown.core.strategy import Part, Signature, alternatives
+from paredown.core.yaml import Node
+
+
+def elsewhere(node: Node, file: str) -> Node:
+    value = node.value
+    if isinstance(value, dict):
+        value = {k: elsewhere(v, file) for k, v in value.items()}
+    elif isinstance(value, list):
+        value = [elsewhere(v, file) for v in value]
+    return dataclasses.replace(node, value=value, file=file)
+
+
+def is_seed(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def kind_of(node: Node) -> str:
+    value = node.value
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if value is None:
+        return "nothing"
+    text = repr(value) if not isinstance(value, bool) else str(value).lower()
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def did_you_mean(name: str, choices: Iterable[str], prefix: str = "") -> str:
+    close = nearest(name, choices)
+    return f"did you mean {prefix}{close[0]}?" if close else ""
+
+
+def say(annotation: Any) -> str:
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def takes(signature: Signature) -> str:
+    pieces = []
+    for name, annotation in signature.inputs.items():
+        kinds = " or ".join(say(a) for a in alternatives(annotation))
+        pieces.append(f"{name}: {kinds}" + (" (optional)" if name in signature.optional else ""))
+    return ", ".join(pieces)
+
+
+def parts_of(result: Any) -> dict[str, Any]:
+    """Part name to artifact type for a bundle, in order; empty for a single artifact."""
+    if not (isinstance(result, type) and issubclass(result, Bundle)):
+        return {}
+    hints = typing.get_type_hints(result)
+    return {f.name: alternatives(hints[f.name])[0] for f in dataclasses.fields(result)}
+
+
+def main_type(result: Any) -> type[Artifact]:
+    parts = parts_of(result)
+    kind: type[Artifact] = next(iter(parts.values())) if parts else result
+    return kind
+
+
+def main_part(result: Any) -> str | None:
+    return next(iter(parts_of(result)), None)
+
+
+def part_kinds(annotation: Any) -> Iterator[type[Part]]:
+    """The kinds of part that a field's annotation mentions anywhere."""
+    if typing.get_origin(annotation) is not None:
+        for argument in typing.get_args(annotation):
+            yield from part_kinds(argument)
+    elif isinstance(annotation, type) and issubclass(annotation, Part):
+        yield annotation
+
+
+def parts_of_kinds(kinds: tuple[type, ...]) -> str:
+    names = [e.name for e in catalog.entries() if e.kind in {k.__name__ for k in kinds}]
+    return f"there are {', '.join(names)}" if names else ""
+
+
+def locate(node: Node, knobs: dict[str, Node], loc: tuple[int | str, ...]) -> tuple[Node, list[str]]:
+    """The node that a pydantic location points to, and the location's dotted names."""
+    dotted: list[str] = []
+    place: Node = node
+    children: Any = knobs
+    for step in loc:
+        if isinstance(children, dict) and step in children:
+            place = children[str(step)]
+        elif isinstance(children, list) and isinstance(step, int) and step < len(children):
+            place = children[step]
+        else:
+            if isinstance(step, str) and isinstance(children, dict) and not step[:1].isupper() and "[" not in step:
+                dotted.append(step)
+            break
+        children = place.value
+        dotted.append(str(step))
+    return place, dotted
+
+
+def message(item: Any) -> str:
+    """pydantic's finding in the recipe's words."""
+    context = item.get("ctx", {})
+    value = item["input"]
+    shown = repr(value) if not isinstance(value, bool) else str(value).lower()
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    limits = {
+        "less_than": ("below", "lt"),
+        "less_than_equal": ("at most", "le"),
+        "greater_than": ("above", "gt"),
+        "greater_than_equal": ("at least", "ge"),
+    }
+    kind = item["type"]
+    if kind in limits:
+        word, bound = limits[kind]
+        return f"{shown} is not {word} {context[bound]}"
+    if kind == "literal_error":
+        close = nearest(str(value), [c.strip("'") for c in re.findall(r"'[^']*'", context["expected"])])
+        return f"{shown} is none of {context['expected']}" + (f"; did you mean {close[0]}?" if close else "")
+    if kind == "extra_forbidden":
+        return "no such key"
+    if kind == "value_error":
+        return str(context.get("error", item["msg"]))
+    expected = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return f"{shown} is not {expected}" if item["msg"].startswith("Input should be") else item["msg"]
