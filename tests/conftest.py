@@ -34,7 +34,9 @@ Paredown = Callable[..., "subprocess.CompletedProcess[str]"]
 def paredown(tmp_path: Path) -> Paredown:
     """Run the program as a user would, in an empty folder."""
 
-    def call(*arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def call(
+        *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "paredown.cli.main", *arguments],
             cwd=cwd or tmp_path, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=timeout,

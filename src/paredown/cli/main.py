@@ -9,7 +9,7 @@ import sys
 from typing import Any, NoReturn
 
 import typer
-from typer import _click as click
+from typer._click.exceptions import ClickException  # typer carries its own copy of click
 
 from paredown.cli import doctor, gc, listing, report, run, schema, show
 from paredown.core.errors import PareError, RecipeError, UserError
@@ -45,10 +45,10 @@ def main() -> NoReturn:
         _print_error(error, as_json)
         if debug:
             raise
-    except click.exceptions.Abort:
+    except typer.Abort:
         code = 130
         print("stopped", file=sys.stderr)
-    except click.exceptions.ClickException as error:
+    except ClickException as error:
         code = 2
         _print_error(UserError(error.format_message(), todo=_usage(error)), as_json)
     except KeyboardInterrupt:

@@ -85,7 +85,7 @@ def _dry_run(plan: Any, workspace: Any, as_json: bool) -> int:
 
 
 def _run(plan: Any, workspace: Any, jobs: int, processes: int, engine: str, as_json: bool, no_report: bool) -> int:
-    from paredown.cli import screen, summary
+    from paredown.cli import screen
     from paredown.core import machine, runner
     from paredown.core.context import Engine
     from paredown.core.errors import PareError
@@ -95,7 +95,7 @@ def _run(plan: Any, workspace: Any, jobs: int, processes: int, engine: str, as_j
     run_id = time.strftime("%Y%m%d-%H%M%S", time.gmtime(started)) + f"-{os.getpid()}"
     ledger = Ledger(workspace.ledger_path)
     ledger.start_run(run_id, plan.recipe.name, plan.recipe.file, machine.describe(), machine.versions())
-    watcher = _Watcher(screen.reporter(quiet=as_json))
+    watcher = screen.Watcher(screen.reporter(quiet=as_json))
     settings = runner.Settings(jobs, Engine("ray" if engine == "ray" else "local", processes))
     status = "failed"
     try:
@@ -120,54 +120,8 @@ def _run(plan: Any, workspace: Any, jobs: int, processes: int, engine: str, as_j
     return 0
 
 
-class _Watcher:
-    """Passes events on and remembers what was cached, so that the summary can say so."""
-
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
-        self.records: dict[str, Any] = {}
-        self.cached: set[str] = set()
-        self.last: tuple[str, float, float | None, str] | None = None
-        self.open = True
-
-    def planned(self, plan: Any, forecast: Any) -> None:
-        self.inner.planned(plan, forecast)
-
-    def started(self, task: Any) -> None:
-        self.last = (task.name, 0, None, "")
-        self.inner.started(task)
-
-    def progress(self, key: str, done: float, total: float | None, unit: str, note: str) -> None:
-        if self.last:
-            self.last = (self.last[0], done, total, unit)
-        self.inner.progress(key, done, total, unit, note)
-
-    def finished(self, task: Any, record: Any, cached: bool) -> None:
-        self.records[task.key] = record
-        if cached:
-            self.cached.add(task.key)
-        self.last = None
-        self.inner.finished(task, record, cached)
-
-    def failed(self, task: Any, error: BaseException) -> None:
-        self.inner.failed(task, error)
-
-    def where(self) -> str:
-        from paredown.cli.screen import count
-
-        if not self.last or not self.last[1]:
-            return ""
-        name, done, total, unit = self.last
-        return f" ({name} at {count(done)}{f' of {count(total)}' if total else ''} {unit})"
-
-    def close(self) -> None:
-        if self.open and hasattr(self.inner, "close"):
-            self.inner.close()
-        self.open = False
-
-
 def _finish(
-    plan: Any, watcher: _Watcher, workspace: Any, ledger: Any, run_id: str, started: float, status: str, as_json: bool, no_report: bool
+    plan: Any, watcher: Any, workspace: Any, ledger: Any, run_id: str, started: float, status: str, as_json: bool, no_report: bool
 ) -> None:
     """Write the summary and the report, print the table."""
     import orjson

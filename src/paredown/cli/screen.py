@@ -254,6 +254,50 @@ class Tree(Lines):
         return f"  {task.name:<14} {task.use:<26} {bar}{', '.join(pieces)}"
 
 
+class Watcher(Reporter):
+    """Passes events on and remembers what was cached, so that the summary can say so."""
+
+    def __init__(self, inner: Reporter) -> None:
+        self.inner = inner
+        self.records: dict[str, Record] = {}
+        self.cached: set[str] = set()
+        self.last: tuple[str, float, float | None, str] | None = None
+        self.open = True
+
+    def planned(self, plan: Plan, forecast: Forecast) -> None:
+        self.inner.planned(plan, forecast)
+
+    def started(self, task: Task) -> None:
+        self.last = (task.name, 0, None, "")
+        self.inner.started(task)
+
+    def progress(self, key: str, done: float, total: float | None, unit: str, note: str) -> None:
+        if self.last:
+            self.last = (self.last[0], done, total, unit)
+        self.inner.progress(key, done, total, unit, note)
+
+    def finished(self, task: Task, record: Record, cached: bool) -> None:
+        self.records[task.key] = record
+        if cached:
+            self.cached.add(task.key)
+        self.last = None
+        self.inner.finished(task, record, cached)
+
+    def failed(self, task: Task, error: BaseException) -> None:
+        self.inner.failed(task, error)
+
+    def where(self) -> str:
+        if not self.last or not self.last[1]:
+            return ""
+        name, done, total, unit = self.last
+        return f" ({name} at {count(done)}{f' of {count(total)}' if total else ''} {unit})"
+
+    def close(self) -> None:
+        if self.open and isinstance(self.inner, Lines):
+            self.inner.close()
+        self.open = False
+
+
 def reporter(quiet: bool) -> Lines | Tree | Reporter:
     """The renderer that fits where the output goes."""
     if quiet:

@@ -16,4 +16,6 @@ class Halves(Strategy):
     def __call__(self, corpus: Corpus) -> Split:
         texts = [t for frame in corpus.frames() for t in frame["text"]]
         middle = len(texts) // 2
-        return Split(Corpus.from_texts(context().output("train"), texts[:middle]), Corpus.from_texts(context().output("held_out"), texts[middle:]))
+        return Split(
+            Corpus.from_texts(context().output("train"), texts[:middle]), Corpus.from_texts(context().output("held_out"), texts[middle:])
+        )

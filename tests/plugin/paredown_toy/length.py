@@ -17,4 +17,6 @@ class Length(Strategy):
     def __call__(self, corpus: Corpus) -> Scores:
         lengths = [len(t) for frame in corpus.frames() for t in frame["text"]]
         mean = sum(lengths) / max(1, len(lengths))
-        return Scores.write(context().output("scores"), [Score(subject="corpus", metric="length", value=mean, unit="characters", n=len(lengths))])
+        return Scores.write(
+            context().output("scores"), [Score(subject="corpus", metric="length", value=mean, unit="characters", n=len(lengths))]
+        )
