@@ -1,6 +1,6 @@
 """The per-byte work on documents: word counts, Gopher statistics, MinHash signatures and shingle sets of a column of texts.
 
-The compiled functions stand in kernels_text.py, kernels_grams.py and kernels_minhash.py; here texts are cut into batches of about a
+The compiled functions stand in the files kernels_*.py beside this one; here texts are cut into batches of about a
 megabyte, whose word hashes are made once and used by all that was asked for. Buffers grow to the largest document.
 """
 
@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from paredown.core.errors import UserError
-from paredown.engines import kernels_grams, kernels_minhash, kernels_text
+from paredown.engines import kernels_grams, kernels_lines, kernels_minhash, kernels_text
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")  # arXiv 2112.11446, A1.1
 BATCH_BYTES = 1 << 20
@@ -95,6 +95,18 @@ class Splitter:
         return Words(self._hashes[:total], self._ends[: total + 1], word_offsets, counts)
 
 
+def named(
+    counts: npt.NDArray[np.int64], segments: npt.NDArray[np.int64] | None = None, grams: npt.NDArray[np.int64] | None = None
+) -> pl.DataFrame:
+    """The kernels' tables as a frame with named columns."""
+    columns = {name: counts[:, k] for k, name in enumerate(kernels_text.COUNTS)}
+    if segments is not None:
+        columns |= {name: segments[:, k] for k, name in enumerate(kernels_text.SEGMENTS)}
+    if grams is not None:
+        columns |= {f"{'top' if n <= 4 else 'repeated'}_{n}_grams": grams[:, n - 2] for n in kernels_grams.SIZES}
+    return pl.DataFrame(columns)
+
+
 @dataclass(frozen=True)
 class Measured:
     """What `measure` found, one row a document; None where it was not asked for."""
@@ -106,12 +118,7 @@ class Measured:
 
     def frame(self) -> pl.DataFrame:
         """Counts, segments and n-grams as a frame with named columns."""
-        columns = {name: self.counts[:, k] for k, name in enumerate(kernels_text.COUNTS)}
-        if self.segments is not None:
-            columns |= {name: self.segments[:, k] for k, name in enumerate(kernels_text.SEGMENTS)}
-        if self.grams is not None:
-            columns |= {f"{'top' if n <= 4 else 'repeated'}_{n}_grams": self.grams[:, n - 2] for n in kernels_grams.SIZES}
-        return pl.DataFrame(columns)
+        return named(self.counts, self.segments, self.grams)
 
 
 class _Repetition:
@@ -148,7 +155,7 @@ def measure(
     texts: pl.Series,
     *,
     segments: bool = False,
-    grams: bool | Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]] = False,
+    grams: bool | Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64] | None], npt.NDArray[np.bool_]] = False,
     permutations: tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]] | None = None,
     ngram: int = 5,
     stop_words: Sequence[str] = STOP_WORDS,
@@ -156,7 +163,8 @@ def measure(
     """Everything that is asked for about every document, in one pass over the texts.
 
     Args:
-        grams: whether to count repeated n-grams, or a function from the counts of a batch to the documents where to.
+        grams: whether to count repeated n-grams, or a function that says for which documents of a batch,
+            from their counts and segments.
         permutations: as `kernels_minhash.permutations` gives them; makes signatures over runs of `ngram` words.
     """
     values, offsets = text_buffers(texts)
@@ -173,7 +181,8 @@ def measure(
         if found_segments is not None:
             repetition.segments(splitter, values, here, found_segments[start:stop])
         if found_grams is not None:
-            wanted = grams(words.counts) if callable(grams) else np.ones(stop - start, np.bool_)
+            lines = None if found_segments is None else found_segments[start:stop]
+            wanted = grams(words.counts, lines) if callable(grams) else np.ones(stop - start, np.bool_)
             repetition.grams(words, wanted, found_grams[start:stop])
         if signatures is not None and permutations is not None:
             kernels_minhash.signatures(words.hashes, words.offsets, ngram, *permutations, signatures[start:stop])
@@ -193,3 +202,11 @@ def shingle_sets(texts: pl.Series, ngram: int) -> tuple[npt.NDArray[np.uint64], 
         parts.append(part[: ends[-1]].copy())
         sizes[start + 1 : stop + 1] = np.diff(ends)
     return np.concatenate(parts) if parts else np.empty(0, np.uint64), np.cumsum(sizes)
+
+
+def line_statistics(texts: pl.Series) -> pl.DataFrame:
+    """Per text: characters, lines, line_characters (line feeds left out), longest_line and alphanumeric (characters)."""
+    values, offsets = text_buffers(texts)
+    out = np.empty((offsets.size - 1, len(kernels_lines.LINES)), np.int64)
+    kernels_lines.scan_lines(values, offsets, *kernels_text.character_classes(), out)
+    return pl.DataFrame({name: out[:, k] for k, name in enumerate(kernels_lines.LINES)})

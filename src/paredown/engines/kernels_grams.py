@@ -5,12 +5,11 @@ As in kernels_text.py no compiled function here calls one of another file.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba
 import numpy as np
 
-OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+from paredown.engines.compiled import OPTIONS
+
 SIZES = tuple(range(2, 11))  # n of the n-grams
 
 K0 = np.uint64(0x9E3779B97F4A7C15)

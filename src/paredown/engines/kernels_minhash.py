@@ -5,13 +5,12 @@ As in kernels_text.py no compiled function here calls one of another file.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba
 import numpy as np
 import numpy.typing as npt
 
-OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+from paredown.engines.compiled import OPTIONS
+
 BLOCK = 2048  # shingles at a time: 8 KiB stay in the first-level cache while every permutation passes over them
 LANES = 32  # a block is filled up to a multiple of this, so that the vectorized loop has no remainder
 EMPTY = 0xFFFFFFFF  # every value of the signature of a document without words

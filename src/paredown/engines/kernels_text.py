@@ -13,11 +13,12 @@ from __future__ import annotations
 import functools
 import string
 import unicodedata
-from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
+
+from paredown.engines.compiled import OPTIONS
 
 WORD, SPACE, ALPHA, SOLID, BREAK, WIDE = 1, 2, 4, 8, 16, 32  # bits of a character's class; WIDE marks bytes of non-ASCII
 COUNTS = (
@@ -41,7 +42,6 @@ SEGMENTS = (
     "duplicate_lines",
     "duplicate_line_characters",
 )
-OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
 
 K0 = np.uint64(0x9E3779B97F4A7C15)
 K1 = np.uint64(0xBF58476D1CE4E5B9)
