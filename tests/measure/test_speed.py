@@ -20,12 +20,12 @@ def test_rates_follow_from_the_clock(tmp_path, step, monkeypatch):
     times = iter([9.0, 0.1, 0.3, 0.2])  # the first is the warm-up
     monkeypatch.setattr(generation, "timed_decode", lambda module, ids, new: generation.Timing(t := next(times), 2 * t))
     scores = Speed(batch=2, length=30, new_tokens=11, repeats=3)(tiny.model(tmp_path / "m" / "model"))
-    assert scores.value("prefill") == pytest.approx(2 * 30 / 0.2)
-    assert scores.value("decode") == pytest.approx(2 * 10 / 0.4)
+    assert scores.value("prefill_tokens_per_second") == pytest.approx(2 * 30 / 0.2)
+    assert scores.value("decode_tokens_per_second") == pytest.approx(2 * 10 / 0.4)
     assert step.facts["prefill"]["min"] == pytest.approx(200)
     assert step.facts["prefill"]["max"] == pytest.approx(600)
     assert step.facts["kernel"] == KERNEL
-    assert {row.metric: row.better for row in scores.rows()}["decode"] == "higher"
+    assert {row.metric: row.better for row in scores.rows()}["decode_tokens_per_second"] == "higher"
 
 
 def test_real_model_sizes_and_cost(tmp_path, step):
@@ -35,7 +35,7 @@ def test_real_model_sizes_and_cost(tmp_path, step):
     assert scores.value("parameters") == count["total"]
     assert scores.value("nonzero") == count["nonzero"]
     assert scores.value("bytes_at_rest") == (model.path / "model.safetensors").stat().st_size
-    assert scores.value("decode") > 0
+    assert scores.value("decode_tokens_per_second") > 0
     assert step.facts["length"] == 32
     assert step.facts["new_tokens"] == 16
     assert step.cost.tokens == 47 * 3

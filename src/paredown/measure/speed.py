@@ -37,7 +37,7 @@ class Speed(Strategy):
     precision: Literal["stored", "float32", "bfloat16"] = "stored"  # weights and arithmetic; "stored" as the model's files are
 
     def __call__(self, model: Model) -> Scores:
-        """Rows `prefill`, `decode` (tokens/s), `bytes_at_rest`, `parameters` and `nonzero`.
+        """Rows `prefill_tokens_per_second`, `decode_tokens_per_second`, `bytes_at_rest`, `parameters` and `nonzero`.
 
         Raises:
             UserError: prompt and new tokens do not fit into the model's context.
@@ -72,13 +72,13 @@ class Speed(Strategy):
         context().charge(flops=flops * (self.warm_up + self.repeats), how="forward, counted", tokens=made)
         context().facts.update(
             kernel=KERNEL, batch=self.batch, length=length, new_tokens=new, repeats=self.repeats, warm_up=self.warm_up,
-            precision=str(next(module.parameters()).dtype).removeprefix("torch."), 
+            precision=str(next(module.parameters()).dtype).removeprefix("torch."),
             device=scoring.device().type, threads=torch.get_num_threads(),
             **{name: {"min": values[0], "median": statistics.median(values), "max": values[-1]} for name, values in rates.items()},
         )  # fmt: skip
         subject, count = context().name, model.parameters()
         scores = [
-            Score(subject=subject, metric=name, value=statistics.median(values), unit="tokens/s", n=self.repeats, better="higher")
+            Score(subject=subject, metric=f"{name}_tokens_per_second", value=statistics.median(values), unit="tokens/s", n=self.repeats, better="higher")
             for name, values in rates.items()
         ]
         weights = sum((model.path / name).stat().st_size for name in set(model.weight_files.values()))

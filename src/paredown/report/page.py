@@ -1,0 +1,332 @@
+"""From the summary object of a run to what the page's template prints; every text is escaped by the template."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from paredown.core.errors import DataError, MissingExtra
+from paredown.report import charts, graph
+from paredown.report.numbers import NONE, change, count, decimals_for, duration, figure, moment, scientific, size, usable
+from paredown.report.steps import Group, colours, groups
+
+HERE = Path(__file__).parent
+FORMAT = 1
+EXACT = ("cost",)  # kinds of columns that are counted, not estimated from a sample
+ZEROS = ("not zero", "nonzero")  # columns that count zeros: a fact, and no saving where no kernel uses them
+
+
+def render(summary: dict[str, Any]) -> str:
+    """The whole page.
+
+    Raises:
+        MissingExtra: jinja2 is not installed.
+        DataError: the summary has another format.
+    """
+    if summary.get("format") != FORMAT:
+        raise DataError(
+            f"the summary has format {summary.get('format')!r}; this version draws format {FORMAT}", todo="run the recipe again"
+        )
+    try:
+        import jinja2
+    except ImportError:
+        raise MissingExtra("report", "the report", "jinja2") from None
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    view = build(summary)
+    specs = {chart.id: chart.spec for chart in [*view["curves"], *view["quality"]] if chart.spec}
+    return environment.get_template("page.html.j2").render(
+        **view,
+        style=(HERE / "style.css").read_text(encoding="utf-8"),
+        code=(HERE / "page.js").read_text(encoding="utf-8"),
+        vega=charts.script() if specs else "",
+        specs=json.dumps(specs, sort_keys=True, allow_nan=False).replace("<", "\\u003c"),
+    )
+
+
+def build(summary: dict[str, Any]) -> dict[str, Any]:
+    """Everything that the template names, as text and numbers."""
+    rows = groups(summary)
+    colour = colours(summary)
+    seeds = summary.get("seeds") or [0]
+    return {
+        "name": summary.get("recipe", ""),
+        "description": summary.get("description") or "",
+        "status": summary.get("status", ""),
+        "meta": _meta(summary, seeds),
+        "verdict": _verdict(summary),
+        "claims": summary.get("claims") or [],
+        "table": _table(summary, colour),
+        "savings": _savings(summary, colour, rows),
+        "colour": lambda arm: colour.get(arm, "var(--ink)"),
+        "arms": list(colour),
+        "control": summary.get("control"),
+        "reference": summary.get("reference"),
+        "seeds": seeds,
+        "drawing": graph.draw(rows, list(summary.get("arms") or [])),
+        "steps": [_step(group, rows, colour) for group in rows],
+        "most_seconds": max((group.cost("seconds") or 0 for group in rows), default=0),
+        "totals": _totals(summary),
+        "funnel": _funnel(rows),
+        "curves": charts.curves(rows, colour),
+        "quality": charts.quality(summary, rows, colour),
+        "samples": _samples(rows),
+        "again": _again(summary, rows),
+    }
+
+
+def _meta(summary: dict[str, Any], seeds: list[Any]) -> list[str]:
+    totals = summary.get("totals") or {}
+    arms = len(summary.get("arms") or [])
+    parts = [moment(str(summary.get("started", ""))), f"took {duration(summary.get('seconds'))}"]
+    if arms:
+        parts.append(f"{arms} arm{'s' * (arms != 1)} × {len(seeds)} seed{'s' * (len(seeds) != 1)}")
+    parts.append(f"{totals.get('steps', len(summary.get('steps') or []))} steps, {totals.get('cached') or 'none'} from cache")
+    cpu = (summary.get("machine") or {}).get("cpu")
+    return [part for part in [*parts, cpu] if part]
+
+
+def _verdict(summary: dict[str, Any]) -> dict[str, str]:
+    text = str(summary.get("verdict") or "")
+    first, dot, rest = text.partition(". ")
+    kind = "open" if "no verdict" in text.lower() or "undecided" in text.lower() else "given"
+    return {"first": first + dot.strip(), "rest": rest, "kind": kind}
+
+
+def _table(summary: dict[str, Any], colour: dict[str, str]) -> dict[str, Any]:
+    """The answer: cells as text, and where each value lies between the least and the most of its column."""
+    found = summary.get("table") or {}
+    columns, rows = found.get("columns") or [], found.get("rows") or []
+    shown = [i for i in range(len(columns)) if any(_cell(row, i) is not None for row in rows)]
+    heads = [{"title": columns[i]["title"], "unit": _unit(columns[i]), "better": columns[i].get("better", "none")} for i in shown]
+    lines = []
+    for row in rows:
+        cells = []
+        for i in shown:
+            column = [_cell(r, i) for r in rows]
+            everything = [v for v in column if v is not None] + [v for r in rows for v in (_spread(r, i) or ())]
+            low, high = min(everything, default=0), max(everything, default=0)
+            value, spread = _cell(row, i), _spread(row, i)
+            unit, decimals = columns[i].get("unit", ""), decimals_for(column)
+            text = figure(value, unit, decimals)
+            strip = None
+            if value is not None and high > low:
+                at = [100 * (v - low) / (high - low) for v in (value, *(spread or (value, value)))]
+                strip = {"at": round(at[0], 1), "low": round(at[1], 1), "width": round(at[2] - at[1], 1)}
+            said = f"{figure(spread[0], unit, decimals)} to {figure(spread[1], unit, decimals)}" if spread else ""
+            cells.append({"text": text, "strip": strip, "spread": said})
+        role = {summary.get("reference"): "reference", summary.get("control"): "control"}.get(row["arm"], "") if row["arm"] else ""
+        label = str(row["label"])
+        role = "" if role in label else role
+        lines.append(
+            {"label": label, "role": role, "colour": colour.get(row["arm"], "var(--ink)"), "cells": cells, "note": row.get("note") or ""}
+        )
+    return {"heads": heads, "rows": lines}
+
+
+def _unit(column: dict[str, Any]) -> str:
+    unit = str(column.get("unit") or "")
+    return "" if not unit or unit.lower() in str(column["title"]).lower() or unit in ("bytes", "weights", "parameters") else unit
+
+
+def _cell(row: dict[str, Any], index: int) -> float | None:
+    values = row.get("values") or []
+    return values[index] if index < len(values) and usable(values[index]) else None
+
+
+def _spread(row: dict[str, Any], index: int) -> tuple[float, float] | None:
+    spreads = row.get("spread") or []
+    found = spreads[index] if index < len(spreads) else None
+    return (found[0], found[1]) if found and all(usable(v) for v in found) else None
+
+
+def _apart(one: tuple[float, float] | None, two: tuple[float, float] | None) -> bool:
+    """Both were measured with several seeds, and no seed of one lies among those of the other."""
+    return one is not None and two is not None and (one[1] < two[0] or two[1] < one[0])
+
+
+def _savings(summary: dict[str, Any], colour: dict[str, str], rows: list[Group]) -> dict[str, Any] | None:
+    """For each arm, how far it is from the reference: what was counted, and what was measured."""
+    table = summary.get("table") or {}
+    base = next((r for r in table.get("rows") or [] if r["arm"] and r["arm"] == summary.get("reference")), None)
+    if base is None:
+        return None
+    cards = []
+    for row in table["rows"]:
+        if row is base:
+            continue
+        counted: list[dict[str, str]] = []
+        measured: list[dict[str, str]] = []
+        for i, column in enumerate(table["columns"]):
+            said = change(_cell(row, i), _cell(base, i))
+            if not said:
+                continue
+            better = column.get("better")
+            good = (_cell(row, i) or 0) < (_cell(base, i) or 0)
+            plain = said == "the same" or better not in ("lower", "higher") or any(word in column["title"] for word in ZEROS)
+            mark = "same" if plain else "saved" if good == (better == "lower") else "more"
+            item = {"title": column["title"], "change": said, "mark": mark}
+            if column.get("kind") not in EXACT and not _apart(_spread(row, i), _spread(base, i)):
+                item["mark"] = "same"
+            (counted if column.get("kind") in EXACT else measured).append(item)
+        cards.append(
+            {
+                "label": row["label"],
+                "colour": colour.get(row["arm"], "var(--ink)"),
+                "counted": counted,
+                "measured": measured,
+                "what": charts.knobs_of(rows, row["arm"]),
+                "note": row.get("note") or "",
+            }
+        )
+    return {"base": base["label"], "cards": cards} if any(c["counted"] or c["measured"] for c in cards) else None
+
+
+def _step(group: Group, rows: list[Group], colour: dict[str, str]) -> dict[str, Any]:
+    cost = {
+        name: group.cost(name)
+        for name in ("seconds", "cpu_seconds", "peak_memory", "flops", "tokens", "documents", "bytes", "energy_joules")
+    }
+    shared = len(group.arms) != 1
+    return {
+        "index": group.index,
+        "name": group.name,
+        "strategy": group.strategy,
+        "status": group.status,
+        "arms": group.arms,
+        "scope": "shared" if shared and len(group.arms) >= len(colour) else ", ".join(group.arms) or "shared",
+        "colours": [colour.get(arm, "var(--ink)") for arm in group.arms] if len(group.arms) < max(2, len(colour)) else [],
+        "summary": group.first.get("summary") or "",
+        "error": group.first.get("error") or "",
+        "seconds": cost["seconds"] or 0,
+        "seeds": len(group.steps),
+        "time": duration(cost["seconds"]),
+        "flops": scientific(cost["flops"]) if cost["flops"] else NONE,
+        "tokens": count(cost["tokens"]) if cost["tokens"] else NONE,
+        "memory": size(cost["peak_memory"]) if cost["peak_memory"] else NONE,
+        "disk": size(cost["bytes"]),
+        "cost": [
+            ("time", duration(cost["seconds"])),
+            ("processor time", duration(cost["cpu_seconds"])),
+            ("peak memory", size(cost["peak_memory"])),
+            ("FLOPs", scientific(cost["flops"]) + _how(group) if cost["flops"] else NONE),
+            ("tokens", count(cost["tokens"]) if cost["tokens"] else NONE),
+            ("documents", count(cost["documents"]) if cost["documents"] else NONE),
+            ("on disk", size(cost["bytes"])),
+            ("energy", f"{cost['energy_joules']:,.0f} J" if cost["energy_joules"] is not None else "not measured"),
+        ],
+        "knobs": [(k, _plain(v)) for k, v in (group.first.get("knobs") or {}).items()],
+        "inputs": [(k, str(v)) for k, v in (group.first.get("inputs") or {}).items()],
+        "facts": [(k.replace("_", " "), _plain(v)) for k, v in (group.first.get("facts") or {}).items()],
+        "scores": [
+            (s["metric"].replace("_", " "), f"{figure(s['value'], s.get('unit', ''))}", _score_unit(s), s.get("n", 1))
+            for s in group.first.get("scores") or []
+        ],
+        "keys": [(step.get("seed"), str(step.get("key", "")), str(step.get("folder", ""))) for step in group.steps],
+    }  # fmt: skip
+
+
+def _score_unit(score: dict[str, Any]) -> str:
+    unit = str(score.get("unit") or "")
+    return "" if unit == "bytes" else unit
+
+
+def _how(group: Group) -> str:
+    how = (group.first.get("cost") or {}).get("flops_how")
+    return f" ({how})" if how else ""
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _totals(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    totals = summary.get("totals") or {}
+    found = [
+        ("computed now", duration(totals.get("seconds"))),
+        ("FLOPs", scientific(totals.get("flops") or 0)),
+        ("energy", str(totals.get("energy") or "not measured")),
+    ]
+    return [(name, text) for name, text in found if text]
+
+
+def _funnel(rows: list[Group]) -> list[dict[str, Any]]:
+    """Steps that dropped documents, each with its rules and, where they were kept, some of the rejected texts."""
+    found = []
+    start = max((group.cost("documents") or 0 for group in rows if group.first.get("dropped")), default=0)
+    for group in rows:
+        rules = {rule: [*map(int, row), 0, 0, 0][:3] for rule, row in (group.first.get("dropped") or {}).items()}
+        if not rules:
+            continue
+        read = int(group.cost("documents") or 0)
+        gone = sum(row[0] for row in rules.values())
+        most = max(row[0] for row in rules.values()) or 1
+        samples = group.first.get("rejected") or []
+        found.append(
+            {
+                "name": group.name,
+                "strategy": group.strategy,
+                "read": read,
+                "gone": gone,
+                "kept": max(0, read - gone),
+                "kept_share": 100 * max(0, read - gone) / start if start else 0,
+                "bytes": size(sum(row[1] for row in rules.values())),
+                "rules": [
+                    {
+                        "rule": rule.replace("_", " "),
+                        "documents": f"{row[0]:,}",
+                        "bytes": size(row[1]) if row[1] else NONE,
+                        "tokens": count(row[2]) if row[2] else "",
+                        "width": round(100 * row[0] / most, 1),
+                        "share": f"{row[0] / read:.1%}" if read else "",
+                    }
+                    for rule, row in sorted(rules.items(), key=lambda item: (-item[1][0], item[0]))
+                ],
+                "samples": [
+                    {"id": str(s.get("id", "")), "reason": str(s.get("reason", "")), "text": str(s.get("text", ""))} for s in samples
+                ],
+            }
+        )
+    return found
+
+
+def _samples(rows: list[Group]) -> list[dict[str, Any]]:
+    """Each prompt with its completions, one for each arm and step, in the order of the run."""
+    found: dict[str, dict[str, Any]] = {}
+    names = {group.name for group in rows if group.first.get("samples")}
+    for group in rows:
+        for sample in group.first.get("samples") or []:
+            prompt = str(sample.get("prompt", ""))
+            entry = found.setdefault(prompt, {"prompt": prompt, "last": prompt.rpartition("\n")[2], "reference": None, "arms": []})
+            entry["reference"] = entry["reference"] or sample.get("reference")
+            label = ", ".join(group.arms) or group.name
+            entry["arms"].append(
+                {
+                    "label": label + (f" · {group.name}" if len(names) > 1 and label != group.name else ""),
+                    "arm": group.arms[0] if len(group.arms) == 1 else "",
+                    "text": str(sample.get("completion", "")),
+                }
+            )
+    return list(found.values())
+
+
+def _again(summary: dict[str, Any], rows: list[Group]) -> dict[str, Any]:
+    machine = dict(summary.get("machine") or {})
+    memory = machine.pop("memory_bytes", None)
+    known = [(k.replace("_", " "), _plain(v)) for k, v in machine.items() if v not in (None, "")]
+    if memory:
+        known.append(("memory", size(memory)))
+    return {
+        "command": f"paredown run {summary.get('file') or summary.get('recipe', '')}",
+        "run": str(summary.get("run", "")),
+        "workspace": str(summary.get("workspace", "")),
+        "recipe": str(summary.get("recipe_text") or ""),
+        "machine": known,
+        "versions": [(str(k), str(v)) for k, v in (summary.get("versions") or {}).items()],
+    }

@@ -1,0 +1,128 @@
+"""A hand-made summary of a run like the quickstart's; every figure is invented."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+ARMS = ["dense", "control", "sparsegpt", "narrow"]
+CODE = "def read(path):\n    with open(path) as stream:\n"
+ENDINGS = {
+    "dense": "        return stream.read()\n\n\ndef write(path, data):\n    pass\n",
+    "control": "        self.self = self.self\n        self.path = self.path\n",
+    "sparsegpt": "        return stream\n\n    def __init__(self, path):\n        self.path = path\n",
+    "narrow": "        for line in self.path:\n            return line.strip()\n",
+}
+RECIPE = "name: quickstart\nsteps:\n  library: {use: corpus.read.stdlib}\n  quality: {use: corpus.clean.code, corpus: $library}\n"
+
+
+def curve(start: float, end: float, tokens: float, points: int) -> list[list[float]]:
+    return [
+        [i, tokens * i / points, end + (start - end) * math.exp(-6 * i / points) + 0.03 * math.sin(i * 1.7)] for i in range(1, points + 1)
+    ]
+
+
+def step(name: str, arms: list[str], seed: int, strategy: str, inputs: dict[str, str], seconds: float, **more: Any) -> dict[str, Any]:
+    cost = {
+        "seconds": seconds,
+        "cpu_seconds": seconds * 1.9,
+        "peak_memory": 640e6,
+        "flops": 0,
+        "flops_how": "",
+        "tokens": 0,
+        "documents": 0,
+        "bytes": 2.6e6,
+    }
+    cost |= {"energy_joules": None, **more.pop("cost", {})}
+    row = {
+        "name": name, "arms": arms, "seed": seed, "strategy": strategy, "key": f"{abs(hash((name, tuple(arms), seed))) % 16**12:012x}",
+        "folder": f".paredown/steps/{name}", "status": "done", "knobs": {}, "inputs": inputs, "summary": "", "cost": cost, "facts": {},
+        "dropped": {}, "parameters": None, "scores": [], "curves": {}, "samples": [], "rejected": [],
+    }  # fmt: skip
+    return row | more
+
+
+def summary(seeds: int = 1) -> dict[str, Any]:
+    steps = [
+        step("library", ARMS, 0, "corpus.read.stdlib", {}, 0.9, cost={"documents": 712}, summary="712 documents, 12.4 MB", status="cached"),
+        step("parsed", ARMS, 0, "corpus.clean.python_syntax", {"corpus": "library"}, 1.2, cost={"documents": 712}, summary="709 documents, 12.3 MB", dropped={"does_not_parse": [3, 9200, 0]}, status="cached"),
+        step("quality", ARMS, 0, "corpus.clean.code", {"corpus": "parsed"}, 0.4, cost={"documents": 709}, summary="688 documents, 11.2 MB",
+             dropped={"longest_line": [14, 801_000, 0], "alphanumeric_share": [5, 220_000, 0], "encoded": [2, 96_000, 0]},
+             rejected=[{"id": "encodings/cp037.py", "reason": "alphanumeric share", "text": "decoding_table = (\n    '\\x00'  # 0x00 -> NULL\n" * 3},
+                       {"id": "pydoc_data/topics.py", "reason": "longest line", "text": "<script>alert('no')</script> " * 8}]),
+        step("exact", ARMS, 0, "corpus.dedup.exact", {"corpus": "quality"}, 0.1, cost={"documents": 688}),
+        step("unique", ARMS, 0, "corpus.dedup.minhash", {"corpus": "exact"}, 0.6, cost={"documents": 688}, dropped={"near duplicate": [6, 44_000, 0]}, facts={"clusters": 5}),
+        step("split", ARMS, 0, "corpus.split", {"corpus": "unique"}, 0.2, knobs={"held_out": 0.05}),
+        step("tokens", ARMS, 0, "corpus.tokenize.bpe", {"corpus": "split.train", "held_out": "split.held_out"}, 2.8, knobs={"vocab_size": 512}, summary="5.4M tokens, 2.1 bytes a token"),
+    ]  # fmt: skip
+    for seed in range(seeds):
+        shift = 0.006 * seed
+        steps.append(
+            step("dense", ARMS, seed, "learn.train", {"tokens": "tokens.train", "model": "learn.models.llama"}, 125, cost={"flops": 8.1e12, "flops_how": "counted", "tokens": 2e6},
+                 knobs={"budget": {"tokens": 2e6}, "learning_rate": 0.002, "batch": 16}, summary="0.66M parameters", facts={"precision": "float32"}, curves={"loss": curve(6.2, 2.69 + shift, 2e6, 500)})
+        )  # fmt: skip
+        prune = {"control": "prune.magnitude", "sparsegpt": "prune.sparsegpt", "narrow": "prune.channels"}
+        for number, arm in enumerate(ARMS):
+            healed = "dense"
+            if arm != "dense":
+                knobs = {"sparsity": 0.5 if arm == "narrow" else 0.7, "pattern": "unstructured"}
+                steps.append(
+                    step(
+                        "smaller",
+                        [arm],
+                        seed,
+                        prune[arm],
+                        {"model": "dense", "calibration": "tokens.train"},
+                        0.1 + number,
+                        knobs=knobs,
+                        summary="0.66M parameters, 62% zero",
+                    )
+                )
+                steps.append(
+                    step("pruned_quality", [arm], seed, "measure.perplexity", {"model": "smaller", "tokens": "tokens.held_out"}, 2.1)
+                )
+                steps.append(step("healed", [arm], seed, "learn.train", {"model": "smaller", "tokens": "tokens.train"}, 14, cost={"flops": 8e11, "tokens": 2e5},
+                                  summary="0.66M parameters", curves={"loss": curve(3.1 + number / 9, 2.72 + number / 50 + shift, 2e5, 50)}))  # fmt: skip
+                healed = "healed"
+            scores = [{"metric": "bits_per_byte", "value": 1.95, "unit": "bits/byte", "n": 34, "better": "lower"}]
+            steps.append(
+                step("quality_after", [arm], seed, "measure.perplexity", {"model": healed, "tokens": "tokens.held_out"}, 2.2, scores=scores)
+            )
+            steps.append(
+                step("speed", [arm], seed, "measure.speed", {"model": healed}, 1.4, facts={"kernel": "dense; zeros are not skipped"})
+            )
+            samples = [{"prompt": CODE, "completion": ENDINGS[arm], "reference": "        return stream.read()\n"}]
+            steps.append(
+                step("completions", [arm], seed, "infer.generate", {"model": healed, "tokens": "tokens.held_out"}, 1.0, samples=samples)
+            )
+    values = {
+        "dense": [1.95, 1.95, 17.1, 16_400, 8.1e12, 660_000, 660_000, 2.64e6],
+        "control": [2.32, 2.031, 19.2, 16_380, 8.9e12, 660_000, 250_000, 2.64e6],
+        "sparsegpt": [2.15, 2.008, 18.6, 16_410, 9.0e12, 660_000, 250_000, 2.64e6],
+        "narrow": [2.14, 1.99, 18.2, 20_900, 8.7e12, 461_000, 461_000, 1.84e6],
+    }
+    notes = {
+        "control": "zeros; no kernel here uses them",
+        "sparsegpt": "zeros; no kernel here uses them",
+        "narrow": "30% of the weights removed",
+    }
+    titles = [("bits per byte, pruned", "bits/byte", "lower", "metric"), ("bits per byte, healed", "bits/byte", "lower", "metric"), ("perplexity, healed", "per token", "lower", "metric"),
+              ("decode tokens/s", "tokens/s", "higher", "metric"), ("FLOPs to get there", "FLOPs", "lower", "cost"), ("parameters", "parameters", "lower", "cost"),
+              ("of them not zero", "parameters", "lower", "cost"), ("bytes at rest", "bytes", "lower", "cost")]  # fmt: skip
+    rows = []
+    for arm in ARMS:
+        spread = [[v * 0.985, v * 1.01] if i < 4 else None for i, v in enumerate(values[arm])] if seeds > 1 else [None] * 8
+        rows.append({"arm": arm, "label": arm if arm != "control" else "control (prune.magnitude)", "values": values[arm], "spread": spread, "note": notes.get(arm, "")})  # fmt: skip
+    return {
+        "format": 1, "run": "20261124-101500-quickstart", "recipe": "quickstart", "file": "recipes/quickstart.yaml", "recipe_text": RECIPE,
+        "description": "A small language model learns Python from the standard library, is made smaller in three ways, and each way is healed with the same few tokens. What is lost, and what is saved?",
+        "workspace": ".paredown", "started": "2026-11-24T10:15:00+00:00", "seconds": 192.1, "status": "done",
+        "machine": {"cpu": "AMD EPYC (2 cores)", "cores": 2, "memory_bytes": 24e9, "system": "Linux 6.1", "load": 0.4},
+        "versions": {"paredown": "0.1.0", "python": "3.11.2", "torch": "2.13.0"},
+        "arms": ARMS, "reference": "dense", "control": "control", "seeds": list(range(seeds)), "steps": steps,
+        "table": {"columns": [dict(zip(("title", "unit", "better", "kind"), t, strict=True)) for t in titles], "rows": rows},
+        "claims": [{"text": "quality_after.bits_per_byte: sparsegpt beats control at equal tokens", "verdict": "no verdict", "reason": "1 seed"}] if seeds == 1
+        else [{"text": "quality_after.bits_per_byte: sparsegpt beats control at equal tokens", "verdict": "holds", "reason": "-0.023 (-0.028 to -0.017), paired t, n = 3"}],
+        "verdict": "1 seed: no verdict. Differences between arms of one run may be noise; a verdict needs several seeds." if seeds == 1 else "1 of 1 claims holds. n = 3 seeds.",
+        "totals": {"seconds": 190.0, "flops": 1.2e13, "steps": len(steps), "finished": len(steps), "cached": 2, "energy": "not measured (no counter on this machine)"},
+    }  # fmt: skip
