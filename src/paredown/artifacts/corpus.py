@@ -90,6 +90,14 @@ class Corpus(Artifact):
 
 
 @dataclass(frozen=True)
+class Read(Bundle):
+    """What was read, and what could not be, with the columns `reason` and `place` (kept only where it was asked for)."""
+
+    documents: Corpus
+    rejected: Corpus | None = None
+
+
+@dataclass(frozen=True)
 class Filtered(Bundle):
     """What a filter kept, and what it rejected with the column `reason` (kept only where the strategy was asked to)."""
 

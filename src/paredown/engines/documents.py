@@ -124,9 +124,10 @@ def _on_ray(waiting: list[int], tasks: Sequence[Task], folders: list[Path], work
     except ModuleNotFoundError:
         raise MissingExtra("ray", "the engine ray", "ray") from None
     if not ray.is_initialized():
-        ray.init(num_cpus=context().engine.processes, include_dashboard=False, log_to_driver=False, logging_level="error")
+        ray.init(num_cpus=context().engine.processes, include_dashboard=False, log_to_driver=False, logging_level=40)
     remote = ray.remote(_one)
-    width = 2 * int(ray.cluster_resources().get("CPU", 1))
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    width = 2 * int(resources.get("CPU", 1))
     left = deque(waiting)
     running: dict[Any, int] = {}
     while left or running:
