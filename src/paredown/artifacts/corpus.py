@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 
+from paredown.artifacts.examples import Examples
 from paredown.core.artifact import Artifact, Bundle
 from paredown.core.errors import DataError
 
@@ -103,6 +104,15 @@ class Filtered(Bundle):
 
     kept: Corpus
     rejected: Corpus | None = None
+
+
+@dataclass(frozen=True)
+class Deduplicated(Bundle):
+    """What stayed, what was dropped with the reason, and every pair that was found (id_a, id_b, jaccard, cluster)."""
+
+    kept: Corpus
+    rejected: Corpus | None = None
+    pairs: Examples | None = None
 
 
 @dataclass(frozen=True)
