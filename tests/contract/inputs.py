@@ -53,9 +53,11 @@ def make(annotation: Any, kind: str, folder: Path) -> Artifact | Part:
 
 
 def corpus(folder: Path, kind: str) -> Corpus:
-    body = "\n".join(f"    total += value_{i} * {i}  # the sum of all values so far" for i in range(12))
+    def body(n: int) -> str:
+        return "\n".join(f"    total_{n} += value_{n}_{i} * {i + n}  # the {n * 31 + i}th of all values so far" for i in range(12))
+
     texts = [
-        f"def function_{n}(items):\n    total = 0\n{body}\n    return total + {n * 7919 % 1000}\n\n\nclass Name{n}:\n    pass\n"
+        f"def function_{n}(items_{n}):\n    total_{n} = 0\n{body(n)}\n    return total_{n} + {n * 7919 % 1000}\n\n\nclass Name{n}:\n    pass\n"
         for n in range(24)
     ]
     many = {

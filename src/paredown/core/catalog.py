@@ -220,8 +220,8 @@ def load(name: str) -> type[Configured]:
     return loaded
 
 
-def build(spec: str | dict[str, Any]) -> Configured:
-    """An instance from a name or `{use: name, knob: value, ...}`; nested parts are built too."""
+def build(spec: str | dict[str, Any]) -> Any:
+    """An instance from a name or `{use: name, knob: value, ...}`; nested parts are built too. Its class depends on the name."""
     if isinstance(spec, str):
         spec = {"use": spec}
     values = dict(spec)
