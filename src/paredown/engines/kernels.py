@@ -143,8 +143,8 @@ class _Repetition:
         if most > self._words:
             self._words = max(most, 1 << 14)
             self._grams = np.empty(self._words, np.uint64)
-            self._columns = np.empty((4, self._words), np.int32)
-            self._table = np.empty(1 << max(3, (2 * self._words - 1).bit_length()), np.int32)
+            self._columns = np.empty((4, self._words), np.uint32)
+            self._table = np.empty(1 << max(3, (2 * self._words - 1).bit_length()), np.uint32)
         if most:
             kernels_grams.repeated_grams(words.hashes, words.ends, words.offsets, wanted, self._grams, *self._columns, self._table, out)
         else:
