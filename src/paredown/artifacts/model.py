@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,20 @@ if TYPE_CHECKING:
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' own progress bars: a step shows its progress itself."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 class Model(Artifact):
@@ -74,9 +90,10 @@ class Model(Artifact):
         kind = getattr(transformers, architecture, None)
         if kind is None:
             raise UserError(f"Model: transformers {transformers.__version__} has no architecture {architecture!r}", where=str(self.path))
-        module: Any = kind.from_pretrained(
-            self.path, dtype=dtype or "auto", use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
+        with quiet():
+            module: Any = kind.from_pretrained(
+                self.path, dtype=dtype or "auto", use_safetensors=True, local_files_only=True, trust_remote_code=False
+            )
         loaded: PreTrainedModel = module.eval()
         return loaded
 
@@ -99,7 +116,8 @@ class Model(Artifact):
     def save(cls, path: Path, module: PreTrainedModel, processor: PreTrainedTokenizerFast | Model | None = None) -> Model:
         """Write a module and its tokenizer (or the tokenizer of another model folder)."""
         path.mkdir(parents=True, exist_ok=True)
-        module.save_pretrained(path)
+        with quiet():
+            module.save_pretrained(path)
         if isinstance(processor, Model):
             processor.copy_processor(path)
         elif processor is not None:

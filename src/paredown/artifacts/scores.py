@@ -56,7 +56,12 @@ class Scores(Artifact):
         return found[metric]
 
     def summary(self) -> str:
-        return ", ".join(f"{row.metric.replace('_', ' ')} {row.value:,.4g}" for row in self.rows()[:3])
+        return ", ".join(
+            f"{row.metric.replace('_', ' ')} {row.value:,.0f}"
+            if abs(row.value) >= 1000
+            else f"{row.metric.replace('_', ' ')} {row.value:.4g}"
+            for row in self.rows()[:3]
+        )
 
     @classmethod
     def write(cls, path: Path, rows: Sequence[Score], items: polars.DataFrame | None = None) -> Scores:

@@ -180,9 +180,8 @@ def describe(record: Record) -> str:
         total = sum(row[0] for row in record.dropped.values())
         if total:
             rules = sorted(record.dropped.items(), key=lambda item: -item[1][0])
-            shown = ", ".join(f"{rule.replace('_', ' ')} {row[0]:,}" for rule, row in rules[:2])
-            more = f" and {len(rules) - 2} more rules" if len(rules) > 2 else ""
-            return f"{record.summary}; {total:,} dropped ({shown}{more})"
+            shown = f"{len(rules)} rules" if len(rules) > 1 else rules[0][0].replace("_", " ")
+            return f"{record.summary.replace(' documents', ' kept').partition(',  ')[0]}, {total:,} dropped ({shown})"
     return record.summary
 
 
