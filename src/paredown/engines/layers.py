@@ -1,0 +1,346 @@
+"""Walk a transformers model block by block, edit its linear layers, and write the model; memory holds one block.
+
+The module is built without weights. One forward pass over the calibration tokens then drives everything: a block is
+loaded when the pass reaches it and dropped when the pass leaves it, so the model's own code makes masks and positions and no
+table of architectures is needed. When a linear layer is about to be used, its editor sees it with its true inputs, changes the
+weight in place, and the layer is used as changed: what comes later is calibrated on what was really kept before it, within the block
+too, at the price of a single pass.
+
+    for block in blocks:                      # loaded from safetensors as the pass reaches it
+        for layer in block, in order of use:
+            edit(layer, inputs)               # inputs: all calibration tokens as this layer gets them
+            output = layer(inputs)            # with the edited weight
+        finish(block); save; unload           # a killed walk goes on behind the last saved block
+
+Blocks are the items of the outermost `ModuleList`s that hold linear layers; linear layers are `Linear`, `Conv1D` and the slices of
+stacked experts. Routers and gates beside experts are left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from paredown.artifacts.model import Model
+from paredown.artifacts.tokens import Tokens
+from paredown.core.context import context
+from paredown.core.errors import DataError, UserError
+from paredown.engines.flops import counter
+from paredown.engines.model_files import Cut, Files, Piece, block_tensors, layout, read, save_block, write_model
+from paredown.engines.scoring import check_vocabulary, context_length, device
+
+GRAM_PARTS = 4  # column blocks of a Gram matrix; of the 4 x 4 products the 6 below the diagonal are mirrored
+REPORT = "pruning.json"
+
+
+class Inputs:
+    """What a linear layer gets from all calibration tokens, shape (tokens, in_features); no tokens where nothing reached it."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self.shared: dict[Any, Any] = {}  # what an editor derives once for all layers with these inputs
+
+    @property
+    def tokens(self) -> int:
+        return int(self.x.shape[0])
+
+    @cached_property
+    def norms(self) -> Tensor:
+        """L2 norm of each input feature over the tokens, (in_features,), float32; ones where there are no tokens."""
+        if not self.tokens:
+            return torch.ones(self.x.shape[1], device=self.x.device)
+        return torch.linalg.vector_norm(self.x, dim=0, dtype=torch.float32)
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """X^T X, (in_features, in_features), float32; the identity where there are no tokens."""
+        x = self.x.float()
+        width = x.shape[1]
+        if not self.tokens:
+            return torch.eye(width, device=x.device)
+        gram = torch.empty(width, width, device=x.device)
+        step = -(-width // GRAM_PARTS)
+        for begin in range(0, width, step):
+            part = slice(begin, begin + step)
+            torch.mm(x[:, part].T, x[:, begin:], out=gram[part, begin:])
+            gram[begin:, part] = gram[part, begin:].T
+        return gram
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A linear layer; `weight` is (out_features, in_features), a view into the module: editors change it in place."""
+
+    name: str  # as in the module, an expert's number in brackets
+    block: int
+    weight: Tensor
+    parameter: str  # the module's parameter that holds the weight
+    transposed: bool = False  # the parameter is stored (in, out)
+
+
+@dataclass
+class Block:
+    """One block of the model while it is in memory."""
+
+    number: int
+    name: str
+    parameters: dict[str, Tensor]
+    layers: dict[int, Layer] = field(default_factory=dict)  # by the address of the weight
+    edited: list[Layer] = field(default_factory=list)  # in order of use
+
+
+Edit = Callable[[Layer, Inputs], None]
+Finish = Callable[[Block], dict[str, Any]]
+
+
+@dataclass
+class Walked:
+    """The outcome of a walk: where the edited blocks lie, and what `finish` said of each."""
+
+    folder: Path
+    blocks: list[dict[str, Any]]  # {"name", "layers": [{"name", "weights", "zeros"}], "notes"}
+    pieces: dict[str, list[Piece]]  # parameter -> tensors of the files
+
+    def changed(self) -> dict[str, Path]:
+        """Key in the model's files -> the file that holds its new tensor."""
+        return {key: self.folder / f"{n:05d}.safetensors" for n, block in enumerate(self.blocks) for key in block["keys"]}
+
+
+def calibration(tokens: Tokens, model: Model, most: int, length: int) -> Tensor:
+    """Windows of the token stream drawn with the step's generator, (windows, length); about `most` tokens in all.
+
+    Whole windows at random places; where the stream is shorter than asked for, each window of it once.
+
+    Raises:
+        DataError: there are no tokens.
+        UserError: the tokens are of another vocabulary, or a window is longer than the model's context.
+    """
+    config = skeleton(model).config
+    longest = context_length(config)
+    if length > longest:
+        raise UserError(f"windows of {length:,} tokens do not fit: the model's context is {longest:,}", todo="lower length")
+    check_vocabulary(model, tokens, int(config.get_text_config().vocab_size))
+    total = tokens.tokens
+    if total < 2:
+        raise DataError("there is nothing to calibrate on: the tokens are empty", where=str(tokens.path))
+    length = min(length or longest, total, most)
+    wanted = max(1, most // length)
+    if wanted * length >= total:
+        starts = torch.arange(total // length) * length
+    else:
+        starts = torch.from_numpy(context().generator("calibration").integers(0, total - length + 1, size=wanted))
+    rows = [torch.from_numpy(tokens.ids[int(s) : int(s) + length].astype("int64")) for s in starts]
+    return torch.stack(rows)
+
+
+def skeleton(model: Model) -> Any:
+    """The module of a model folder without its weights (they are on the meta device); buffers are real.
+
+    Raises:
+        UserError: transformers does not know the architecture.
+    """
+    import transformers
+    from accelerate import init_empty_weights
+
+    architecture = (model.config.get("architectures") or [""])[0]
+    kind = getattr(transformers, architecture, None)
+    if kind is None:
+        raise UserError(f"Model: transformers {transformers.__version__} has no architecture {architecture!r}", where=str(model.path))
+    config = transformers.AutoConfig.from_pretrained(model.path, local_files_only=True, trust_remote_code=False)
+    config._experts_implementation = "eager"  # one product for each expert, so that each expert's inputs can be seen
+    with init_empty_weights(include_buffers=False):
+        return kind(config).eval()
+
+
+def find_blocks(module: Any) -> dict[str, Any]:
+    """The items of the outermost ModuleLists that hold linear layers, by name and in order."""
+    found: dict[str, Any] = {}
+    for name, child in module.named_modules():
+        inside = any(name.startswith(outer + ".") for outer in found)
+        if isinstance(child, torch.nn.ModuleList) and not inside and any(next(linear_layers(item), None) for item in child):
+            found |= {f"{name}.{number}": item for number, item in enumerate(child)}
+    return found
+
+
+def linear_layers(block: Any, prefix: str = "") -> Iterator[tuple[str, str, Tensor, bool]]:
+    """(name, parameter, weight as (out, in), whether it is stored transposed) of every linear layer of a block."""
+    from transformers.pytorch_utils import Conv1D
+
+    stacks = {name for name, child in block.named_modules() if _is_experts(child)}
+    beside = {name.rpartition(".")[0] for name in stacks}  # where a router and gates stand
+    for name, child in block.named_modules(prefix=prefix):
+        relative = name.removeprefix(prefix).removeprefix(".")
+        if isinstance(child, (torch.nn.Linear, Conv1D)):
+            if stacks and relative.rpartition(".")[0] in beside:
+                continue
+            transposed = isinstance(child, Conv1D)
+            yield name, f"{name}.weight", child.weight.T if transposed else child.weight, transposed
+        elif relative in stacks:
+            for parameter, value in child.named_parameters(recurse=False):
+                if value.dim() == 3:
+                    for expert in range(value.shape[0]):
+                        yield f"{name}.{parameter}[{expert}]", f"{name}.{parameter}", value[expert], False
+
+
+def _is_experts(module: Any) -> bool:
+    convolution = isinstance(module, torch.nn.modules.conv._ConvNd)
+    return not convolution and any(parameter.dim() == 3 for parameter in module.parameters(recurse=False))
+
+
+def walk(model: Model, ids: Tensor | None, edit: Edit, finish: Finish | None = None, *, stage: str = "blocks") -> Walked:
+    """Edit every linear layer of every block, in order of use; see the head of this file.
+
+    With `ids` (rows, length) the layers are calibrated on them by one forward pass; without, no pass is made and editors see no
+    tokens. A layer that no token reached (an expert, perhaps) is edited at the end of its block, without tokens. `finish` sees
+    each block last and returns notes to keep, a JSON object. Memory: one block, its Gram matrices where an editor asks for them,
+    and the activations of `ids` inside one block.
+
+    Raises:
+        DataError: a weight or an input is not finite.
+        UserError: no blocks are found, or a layer's products cannot be seen.
+    """
+    folder = context().scratch / stage
+    folder.mkdir(parents=True, exist_ok=True)
+    with Files(model) as files:
+        walker = Walker(model, files, edit, finish, folder)
+        if ids is None:
+            walker.without_inputs()
+        else:
+            walker.forward(ids)
+        return Walked(folder, walker.done, walker.pieces)
+
+
+class Walker(TorchFunctionMode):
+    """One walk. As a torch function mode it sees each matrix product before it happens."""
+
+    def __init__(self, model: Model, files: Files, edit: Edit, finish: Finish | None, folder: Path) -> None:
+        super().__init__()
+        self.files, self.edit, self.finish, self.folder = files, edit, finish, folder
+        self.module = skeleton(model).base_model
+        self.device = device()
+        self.pieces = layout(self.module, files)
+        self.blocks = find_blocks(self.module)
+        if not self.blocks:
+            raise UserError(f"{type(self.module).__name__} has no list of blocks with linear layers in it", where=str(model.path))
+        self.done: list[dict[str, Any]] = []
+        self.block: Block | None = None
+        self.last: Inputs | None = None
+        self.calibrating = False
+
+    def without_inputs(self) -> None:
+        for name in self.blocks:
+            self.enter(name)
+            self.leave(name)
+
+    def forward(self, ids: Tensor) -> None:
+        """The model's own forward pass; hooks bring weights before a module is used and take them away after."""
+        self.calibrating = True
+        inside = tuple(f"{name}." for name in self.blocks)
+        for name, child in self.module.named_modules():
+            if name in self.blocks:
+                child.register_forward_pre_hook(lambda *_, name=name: self.enter(name))
+                child.register_forward_hook(lambda *_, name=name: self.leave(name))
+            elif not name.startswith(inside) and any(True for _ in child.parameters(recurse=False)):
+                child.register_forward_pre_hook(lambda child, _, name=name: self.load(child, name, self.files.tensor, recurse=False))
+                child.register_forward_hook(lambda child, *_: self.unload(child))
+        with counter() as counting, torch.no_grad(), self:
+            self.module(input_ids=ids.to(self.device), use_cache=False)
+        context().charge(flops=float(counting.get_total_flops()), how="matrix products of one calibration pass, counted", tokens=ids.numel())
+
+    def load(self, module: Any, name: str, get: Callable[[str], Tensor], *, recurse: bool) -> None:
+        """Give a module its weights: fp32 on a CPU, where that is the fast format, and as stored on a GPU."""
+        tensors = {}
+        for short, like in module.state_dict(keep_vars=True).items():
+            full = f"{name}.{short}" if name else short
+            if recurse or "." not in short:
+                dtype = torch.float32 if self.device.type == "cpu" else self.files.dtype(self.pieces[full][0].key)
+                tensors[short] = read(get, self.pieces[full], like, dtype, self.device)
+        module.load_state_dict(tensors, assign=True, strict=recurse)
+
+    def unload(self, module: Any) -> None:
+        module.load_state_dict({name: value.to("meta") for name, value in module.state_dict().items()}, assign=True)
+
+    def enter(self, name: str) -> None:
+        """Load a block: from the model, or as an earlier try left it."""
+        number = len(self.done)
+        module = self.blocks[name]
+        saved = self.folder / f"{number:05d}.json"
+        if saved.exists():
+            with safe_open(saved.with_suffix(".safetensors"), framework="pt") as finished:
+                self.load(module, name, finished.get_tensor, recurse=True)
+            return
+        self.load(module, name, self.files.tensor, recurse=True)
+        self.block = Block(number, name, {f"{name}.{short}": value for short, value in module.state_dict().items()})
+        for full, parameter, weight, transposed in linear_layers(module, name):
+            self.block.layers[weight.data_ptr()] = Layer(full, number, weight.detach(), parameter, transposed)
+
+    def leave(self, name: str) -> None:
+        """Edit what was not reached, save the block, and let it go."""
+        number = len(self.done)
+        saved = self.folder / f"{number:05d}.json"
+        if self.block is not None:
+            block, self.block, self.last = self.block, None, None
+            self._unreached(block)
+            notes = self.finish(block) if self.finish else {}
+            tensors = dict(block_tensors(block.parameters, self.pieces, self.files))
+            save_block(saved.with_suffix(".safetensors"), tensors)
+            counts = [{"name": y.name, "weights": y.weight.numel(), "zeros": y.weight.numel() - int(y.weight.count_nonzero())} for y in block.edited]
+            record = {"name": name, "layers": counts, "notes": notes, "keys": sorted(tensors)}
+            part = saved.with_suffix(".part")
+            part.write_text(json.dumps(record))
+            part.rename(saved)
+        self.done.append(json.loads(saved.read_bytes()))
+        self.unload(self.blocks[name])
+        context().progress(len(self.done), len(self.blocks), "blocks")
+
+    def _unreached(self, block: Block) -> None:
+        seen = {layer.parameter for layer in block.edited}
+        for layer in [layer for layer in block.layers.values() if layer not in block.edited]:
+            if self.calibrating and layer.parameter not in seen:
+                raise UserError(f"the product with {layer.name} cannot be seen, so it cannot be calibrated", where=layer.parameter)
+            self._edit(block, layer, Inputs(layer.weight.new_empty(0, layer.weight.shape[1])))
+
+    def _edit(self, block: Block, layer: Layer, inputs: Inputs) -> None:
+        self.edit(layer, inputs)
+        pieces = self.pieces[layer.parameter]
+        layer.weight.copy_(layer.weight.to(self.files.dtype(pieces[0].key)))  # go on with exactly what will be stored
+        block.edited.append(layer)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.block is not None and (func is torch.nn.functional.linear or func is torch.addmm):
+            x, weight = (args[0], args[1]) if func is torch.nn.functional.linear else (args[1], args[2])
+            layer = self.block.layers.get(weight.data_ptr())
+            if layer is not None and layer not in self.block.edited:
+                self._edit(self.block, layer, self._inputs(x, layer))
+        return func(*args, **(kwargs or {}))
+
+    def _inputs(self, x: Tensor, layer: Layer) -> Inputs:
+        """Layers that read the same tensor one after another share what is derived from it."""
+        flat = x.detach().reshape(-1, x.shape[-1])
+        if self.last is not None and self.last.x.data_ptr() == flat.data_ptr() and self.last.x.shape == flat.shape:
+            return self.last
+        if not bool(torch.isfinite(flat).all()):
+            raise DataError(f"an input of {layer.name} is NaN or infinite on the calibration tokens", todo="calibrate on other tokens")
+        self.last = Inputs(flat)
+        return self.last
+
+
+def store(model: Model, walked: Walked, *, config: dict[str, Any] | None = None, cuts: dict[str, Cut] | None = None) -> Model:
+    """Write the walked model into the step's output, with `pruning.json`: weights and zeros of every layer."""
+    rows = [row for block in walked.blocks for row in block["layers"]]
+    folder = context().output("model")
+    with Files(model) as files:
+        written = write_model(folder, files, walked.changed(), config or model.config, cuts)
+    (folder / REPORT).write_text(json.dumps(rows, indent=1) + "\n")
+    weights, zeros = sum(row["weights"] for row in rows), sum(row["zeros"] for row in rows)
+    context().facts.update(linear_weights=weights, linear_zeros=zeros)
+    return written

@@ -1,0 +1,73 @@
+"""Which weights go: exact counts by score, over a tensor, over each row, or within groups of m along a row.
+
+A mask is boolean, True where a weight is taken. Equal scores go by position, so that a mask depends on the scores only.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from paredown.core.errors import UserError
+
+Pattern = Literal["unstructured", "2:4", "4:8"]
+PATTERNS: dict[str, tuple[int, int]] = {"2:4": (2, 4), "4:8": (4, 8)}  # taken, of each m weights in a row
+
+
+def lowest(scores: Tensor, count: int) -> Tensor:
+    """The `count` lowest of all scores; a mask of the same shape."""
+    return lowest_in_rows(scores.reshape(1, -1), count).view(scores.shape)
+
+
+def lowest_in_rows(scores: Tensor, count: int) -> Tensor:
+    """The `count` lowest scores of each row (last dimension)."""
+    if count <= 0:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    # selecting the count-th value is several times faster than sorting; only its equals need their order
+    bound = scores.kthvalue(min(count, scores.shape[-1]), dim=-1, keepdim=True).values
+    below = scores < bound
+    equal = scores == bound
+    left = count - below.sum(dim=-1, keepdim=True)
+    if bool((equal.sum(dim=-1, keepdim=True) > left).any()):
+        equal &= equal.cumsum(dim=-1) <= left
+    return below | equal
+
+
+def lowest_in_groups(scores: Tensor, taken: int, of: int) -> Tensor:
+    """The `taken` lowest scores of every `of` neighbours in a row, (rows, width); width must be a multiple of `of`.
+
+    Raises:
+        ValueError: the width is no multiple of `of`.
+    """
+    rows, width = scores.shape
+    if width % of:
+        raise ValueError(f"rows of {width} weights cannot be cut into groups of {of}")
+    return lowest_in_rows(scores.view(rows, width // of, of), taken).view(rows, width)
+
+
+def choose(scores: Tensor, sparsity: float, pattern: str = "unstructured", compare: str = "layer") -> Tensor:
+    """What goes of a layer's scores (out_features, in_features), at a share or in a pattern.
+
+    Unstructured: exactly the whole number below `sparsity` times the weights of the layer, or of each row where `compare` is `row`.
+
+    Raises:
+        UserError: rows cannot be cut into the groups of the pattern.
+    """
+    if pattern != "unstructured":
+        taken, of = PATTERNS[pattern]
+        if scores.shape[1] % of:
+            raise UserError(
+                f"the pattern {pattern} needs rows of a multiple of {of} weights, but a layer has {scores.shape[1]}",
+                todo="take another pattern, or a model whose widths are multiples of it",
+            )
+        return lowest_in_groups(scores, taken, of)
+    if compare == "row":
+        return lowest_in_rows(scores, share(scores.shape[1], sparsity))
+    return lowest(scores, share(scores.numel(), sparsity))
+
+
+def share(count: int, sparsity: float) -> int:
+    """The whole number below `sparsity` of `count`, forgiving the rounding of the product (0.7 of 10 is 7)."""
+    return int(sparsity * count + 1e-9 * count)
