@@ -23,8 +23,9 @@ PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without transformers' own progress bars: a step shows its progress itself."""
-    from transformers.utils import logging
+    from transformers.utils import logging as untyped
 
+    logging: Any = untyped
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

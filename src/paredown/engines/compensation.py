@@ -36,6 +36,7 @@ def inverse_factor(gram: Tensor, damping: float) -> Tensor:
         if not int(failed):
             # U^T U = (L L^T)^-1; flipping both axes turns a lower factor into the upper one of the reversed matrix
             inverse = torch.cholesky_inverse(factor)
+            upper: Tensor
             upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
             if not int(failed):
                 return upper

@@ -10,7 +10,7 @@ too, at the price of a single pass.
         for layer in block, in order of use:
             edit(layer, inputs)               # inputs: all calibration tokens as this layer gets them
             output = layer(inputs)            # with the edited weight
-        finish(block); save; unload           # a killed walk goes on behind the last saved block
+        save; unload                          # a killed walk goes on behind the last saved block
 
 Blocks are the items of the outermost `ModuleList`s that hold linear layers; linear layers are `Linear`, `Conv1D` and the slices of
 stacked experts. Routers and gates beside experts are left alone.
@@ -18,6 +18,7 @@ stacked experts. Routers and gates beside experts are left alone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -58,7 +59,8 @@ class Inputs:
         """L2 norm of each input feature over the tokens, (in_features,), float32; ones where there are no tokens."""
         if not self.tokens:
             return torch.ones(self.x.shape[1], device=self.x.device)
-        return torch.linalg.vector_norm(self.x, dim=0, dtype=torch.float32)
+        norms: Tensor = torch.linalg.vector_norm(self.x, dim=0, dtype=torch.float32)
+        return norms
 
     @cached_property
     def gram(self) -> Tensor:
@@ -80,11 +82,13 @@ class Inputs:
 class Layer:
     """A linear layer; `weight` is (out_features, in_features), a view into the module: editors change it in place."""
 
-    name: str  # as in the module, an expert's number in brackets
-    block: int
+    name: str  # relative to the block, an expert's number in brackets
+    block: Block
     weight: Tensor
     parameter: str  # the module's parameter that holds the weight
-    transposed: bool = False  # the parameter is stored (in, out)
+
+    def __str__(self) -> str:
+        return f"{self.block.name}.{self.name}"
 
 
 @dataclass
@@ -96,15 +100,19 @@ class Block:
     parameters: dict[str, Tensor]
     layers: dict[int, Layer] = field(default_factory=dict)  # by the address of the weight
     edited: list[Layer] = field(default_factory=list)  # in order of use
+    notes: dict[str, Any] = field(default_factory=dict)  # what an editor wants to know at the end, as JSON
+
+    def weight(self, name: str) -> Tensor:
+        """The weight, (out_features, in_features), of the layer of that name."""
+        return next(layer.weight for layer in self.layers.values() if layer.name == name)
 
 
 Edit = Callable[[Layer, Inputs], None]
-Finish = Callable[[Block], dict[str, Any]]
 
 
 @dataclass
 class Walked:
-    """The outcome of a walk: where the edited blocks lie, and what `finish` said of each."""
+    """The outcome of a walk: where the edited blocks lie, and what the editor noted of each."""
 
     folder: Path
     blocks: list[dict[str, Any]]  # {"name", "layers": [{"name", "weights", "zeros"}], "notes"}
@@ -171,47 +179,43 @@ def find_blocks(module: Any) -> dict[str, Any]:
     return found
 
 
-def linear_layers(block: Any, prefix: str = "") -> Iterator[tuple[str, str, Tensor, bool]]:
-    """(name, parameter, weight as (out, in), whether it is stored transposed) of every linear layer of a block."""
+def linear_layers(block: Any) -> Iterator[tuple[str, str, Tensor]]:
+    """(name, parameter, weight as (out_features, in_features)) of every linear layer of a block."""
     from transformers.pytorch_utils import Conv1D
 
-    stacks = {name for name, child in block.named_modules() if _is_experts(child)}
-    beside = {name.rpartition(".")[0] for name in stacks}  # where a router and gates stand
-    for name, child in block.named_modules(prefix=prefix):
-        relative = name.removeprefix(prefix).removeprefix(".")
+    stacks = {name for name, child in block.named_modules() if is_experts(child)}
+    beside = {name.rpartition(".")[0] for name in stacks}  # where routers and gates stand
+    for name, child in block.named_modules():
         if isinstance(child, (torch.nn.Linear, Conv1D)):
-            if stacks and relative.rpartition(".")[0] in beside:
-                continue
-            transposed = isinstance(child, Conv1D)
-            yield name, f"{name}.weight", child.weight.T if transposed else child.weight, transposed
-        elif relative in stacks:
+            if not stacks or name.rpartition(".")[0] not in beside:
+                yield name, f"{name}.weight", child.weight.T if isinstance(child, Conv1D) else child.weight
+        elif name in stacks:
             for parameter, value in child.named_parameters(recurse=False):
                 if value.dim() == 3:
-                    for expert in range(value.shape[0]):
-                        yield f"{name}.{parameter}[{expert}]", f"{name}.{parameter}", value[expert], False
+                    yield from ((f"{name}.{parameter}[{e}]", f"{name}.{parameter}", value[e]) for e in range(value.shape[0]))
 
 
-def _is_experts(module: Any) -> bool:
+def is_experts(module: Any) -> bool:
+    """Whether a module holds the weights of several experts in stacked parameters (experts, out, in)."""
     convolution = isinstance(module, torch.nn.modules.conv._ConvNd)
     return not convolution and any(parameter.dim() == 3 for parameter in module.parameters(recurse=False))
 
 
-def walk(model: Model, ids: Tensor | None, edit: Edit, finish: Finish | None = None, *, stage: str = "blocks") -> Walked:
+def walk(model: Model, ids: Tensor | None, edit: Edit) -> Walked:
     """Edit every linear layer of every block, in order of use; see the head of this file.
 
     With `ids` (rows, length) the layers are calibrated on them by one forward pass; without, no pass is made and editors see no
-    tokens. A layer that no token reached (an expert, perhaps) is edited at the end of its block, without tokens. `finish` sees
-    each block last and returns notes to keep, a JSON object. Memory: one block, its Gram matrices where an editor asks for them,
+    tokens. A layer that no token reached (an expert, perhaps) is edited at the end of its block, without tokens. Memory: one block, its Gram matrices where an editor asks for them,
     and the activations of `ids` inside one block.
 
     Raises:
         DataError: a weight or an input is not finite.
         UserError: no blocks are found, or a layer's products cannot be seen.
     """
-    folder = context().scratch / stage
+    folder = context().scratch / "blocks"
     folder.mkdir(parents=True, exist_ok=True)
     with Files(model) as files:
-        walker = Walker(model, files, edit, finish, folder)
+        walker = Walker(model, files, edit, folder)
         if ids is None:
             walker.without_inputs()
         else:
@@ -219,12 +223,26 @@ def walk(model: Model, ids: Tensor | None, edit: Edit, finish: Finish | None = N
         return Walked(folder, walker.done, walker.pieces)
 
 
+def order_of_use(model: Model) -> list[tuple[str, Inputs]]:
+    """(name, inputs) of the linear layers of the first block in order of use; layers that read the same tensor have the same inputs."""
+    seen: list[tuple[str, Inputs]] = []
+    with Files(model) as files:
+        walker = Walker(model, files, lambda layer, inputs: seen.append((layer.name, inputs)), None)
+        with contextlib.suppress(_FirstBlockDone):
+            walker.forward(torch.zeros(1, 2, dtype=torch.long))
+    return seen
+
+
+class _FirstBlockDone(Exception):
+    """Ends a walk that only looks at the first block."""
+
+
 class Walker(TorchFunctionMode):
     """One walk. As a torch function mode it sees each matrix product before it happens."""
 
-    def __init__(self, model: Model, files: Files, edit: Edit, finish: Finish | None, folder: Path) -> None:
+    def __init__(self, model: Model, files: Files, edit: Edit, folder: Path | None) -> None:
         super().__init__()
-        self.files, self.edit, self.finish, self.folder = files, edit, finish, folder
+        self.files, self.edit, self.folder = files, edit, folder
         self.module = skeleton(model).base_model
         self.device = device()
         self.pieces = layout(self.module, files)
@@ -254,7 +272,9 @@ class Walker(TorchFunctionMode):
                 child.register_forward_hook(lambda child, *_: self.unload(child))
         with counter() as counting, torch.no_grad(), self:
             self.module(input_ids=ids.to(self.device), use_cache=False)
-        context().charge(flops=float(counting.get_total_flops()), how="matrix products of one calibration pass, counted", tokens=ids.numel())
+        context().charge(
+            flops=float(counting.get_total_flops()), how="matrix products of one calibration pass, counted", tokens=ids.numel()
+        )
 
     def load(self, module: Any, name: str, get: Callable[[str], Tensor], *, recurse: bool) -> None:
         """Give a module its weights: fp32 on a CPU, where that is the fast format, and as stored on a GPU."""
@@ -273,28 +293,31 @@ class Walker(TorchFunctionMode):
         """Load a block: from the model, or as an earlier try left it."""
         number = len(self.done)
         module = self.blocks[name]
-        saved = self.folder / f"{number:05d}.json"
-        if saved.exists():
+        saved = self.folder / f"{number:05d}.json" if self.folder else None
+        if saved and saved.exists():
             with safe_open(saved.with_suffix(".safetensors"), framework="pt") as finished:
                 self.load(module, name, finished.get_tensor, recurse=True)
             return
         self.load(module, name, self.files.tensor, recurse=True)
         self.block = Block(number, name, {f"{name}.{short}": value for short, value in module.state_dict().items()})
-        for full, parameter, weight, transposed in linear_layers(module, name):
-            self.block.layers[weight.data_ptr()] = Layer(full, number, weight.detach(), parameter, transposed)
+        for short, parameter, weight in linear_layers(module):
+            self.block.layers[weight.data_ptr()] = Layer(short, self.block, weight.detach(), f"{name}.{parameter}")
 
     def leave(self, name: str) -> None:
         """Edit what was not reached, save the block, and let it go."""
-        number = len(self.done)
-        saved = self.folder / f"{number:05d}.json"
+        if self.folder is None:
+            raise _FirstBlockDone
+        saved = self.folder / f"{len(self.done):05d}.json"
         if self.block is not None:
             block, self.block, self.last = self.block, None, None
             self._unreached(block)
-            notes = self.finish(block) if self.finish else {}
             tensors = dict(block_tensors(block.parameters, self.pieces, self.files))
             save_block(saved.with_suffix(".safetensors"), tensors)
-            counts = [{"name": y.name, "weights": y.weight.numel(), "zeros": y.weight.numel() - int(y.weight.count_nonzero())} for y in block.edited]
-            record = {"name": name, "layers": counts, "notes": notes, "keys": sorted(tensors)}
+            counts = [
+                {"name": str(y), "weights": y.weight.numel(), "zeros": y.weight.numel() - int(y.weight.count_nonzero())}
+                for y in block.edited
+            ]
+            record = {"name": name, "layers": counts, "notes": block.notes, "keys": sorted(tensors)}
             part = saved.with_suffix(".part")
             part.write_text(json.dumps(record))
             part.rename(saved)
@@ -306,7 +329,7 @@ class Walker(TorchFunctionMode):
         seen = {layer.parameter for layer in block.edited}
         for layer in [layer for layer in block.layers.values() if layer not in block.edited]:
             if self.calibrating and layer.parameter not in seen:
-                raise UserError(f"the product with {layer.name} cannot be seen, so it cannot be calibrated", where=layer.parameter)
+                raise UserError(f"the product with {layer} cannot be seen, so it cannot be calibrated", where=layer.parameter)
             self._edit(block, layer, Inputs(layer.weight.new_empty(0, layer.weight.shape[1])))
 
     def _edit(self, block: Block, layer: Layer, inputs: Inputs) -> None:
@@ -329,7 +352,7 @@ class Walker(TorchFunctionMode):
         if self.last is not None and self.last.x.data_ptr() == flat.data_ptr() and self.last.x.shape == flat.shape:
             return self.last
         if not bool(torch.isfinite(flat).all()):
-            raise DataError(f"an input of {layer.name} is NaN or infinite on the calibration tokens", todo="calibrate on other tokens")
+            raise DataError(f"an input of {layer} is NaN or infinite on the calibration tokens", todo="calibrate on other tokens")
         self.last = Inputs(flat)
         return self.last
 

@@ -116,9 +116,7 @@ def layout(module: Any, files: Files) -> dict[str, list[Piece]]:
     return found
 
 
-def _converted(
-    module: Any, files: Files, keys: Iterable[str], wanted: dict[str, tuple[int, ...]], prefix: str
-) -> dict[str, list[Piece]]:
+def _converted(module: Any, files: Files, keys: Iterable[str], wanted: dict[str, tuple[int, ...]], prefix: str) -> dict[str, list[Piece]]:
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import Concatenate, MergeModulelist, WeightConverter, WeightRenaming, rename_source_key
 
@@ -137,7 +135,10 @@ def _converted(
             continue
         entry = next(c for c in converters if pattern in c.source_patterns)
         kinds = [type(operation) for operation in entry.operations]
-        if kinds not in ([MergeModulelist], [MergeModulelist, Concatenate]) or [o.dim for o in entry.operations] != [0, 1][: len(kinds)]:
+        if (
+            kinds not in ([MergeModulelist], [MergeModulelist, Concatenate])
+            or [getattr(o, "dim", None) for o in entry.operations] != [0, 1][: len(kinds)]
+        ):
             raise UserError(f"Model: {key} is stored in a layout that block-by-block work does not know", where=str(files.model.path))
         number = re.search(pattern.replace(".", r"\.").replace("*", r"(\d+)"), key)
         expert = int(number.group(1)) if number else int(re.findall(r"\.(\d+)\.", key)[-1])
@@ -198,7 +199,9 @@ def write_model(folder: Path, files: Files, changed: dict[str, Path], config: di
     with ExitStack() as stack:
         opened = {path: stack.enter_context(safe_open(path, framework="pt")) for path in dict.fromkeys(changed.values())}
         for name in sorted(set(files.where.values())):
-            sizes += _write_file(folder / name, files, [key for key in files.where if files.where[key] == name], changed, opened, cuts or {})
+            sizes += _write_file(
+                folder / name, files, [key for key in files.where if files.where[key] == name], changed, opened, cuts or {}
+            )
     index = model.path / "model.safetensors.index.json"
     if index.exists():
         mapping = json.loads(model.file(index.name).read_bytes())
@@ -245,4 +248,3 @@ def block_tensors(parameters: dict[str, torch.Tensor], pieces: dict[str, list[Pi
     for name, value in parameters.items():
         for piece in pieces[name]:
             yield piece.key, (value[piece.index] if piece.index else value).to(files.dtype(piece.key))
-

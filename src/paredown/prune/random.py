@@ -42,7 +42,7 @@ class Random(Strategy):
         from paredown.engines.masks import choose
 
         def edit(layer: Layer, inputs: Inputs) -> None:
-            scores = torch.from_numpy(context().generator("random", layer.name).random(tuple(layer.weight.shape)))
+            scores = torch.from_numpy(context().generator("random", str(layer)).random(tuple(layer.weight.shape)))
             layer.weight[choose(scores.to(layer.weight.device), self.sparsity, self.pattern)] = 0
 
         return store(model, walk(model, None, edit))

@@ -74,7 +74,7 @@ class Sparsegpt(Strategy):
         from paredown.engines import compensation, layers
 
         def edit(layer: Layer, inputs: Inputs) -> None:
-            rows, width = layer.weight.shape
+            width = layer.weight.shape[1]
             if "upper" not in inputs.shared:
                 inputs.shared["upper"] = compensation.inverse_factor(inputs.gram, self.damping)
                 context().charge(flops=4 / 3 * width**3, how="factorizations 4/3 n^3")

@@ -1,0 +1,76 @@
+"""The feed-forward network of each block, found by what it does: the last product of a block, and those that feed it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformers.pytorch_utils import Conv1D
+
+from paredown.artifacts.model import Model
+from paredown.core.errors import UserError
+from paredown.engines.layers import find_blocks, is_experts, order_of_use, skeleton
+from paredown.engines.model_files import Cut, Piece
+
+WIDTHS = ("intermediate_size", "ffn_dim", "n_inner")  # what configurations call the number of channels
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """The same in every block: `up` layers (channels, hidden) make the channels and one `down` layer (hidden, channels) uses them."""
+
+    model: Model
+    blocks: tuple[str, ...]
+    up: tuple[str, ...]  # names relative to the block
+    down: str
+    transposed: bool
+    channels: int
+    width: str  # the configuration's entry that holds the number of channels
+
+    def config(self, channels: int) -> dict[str, Any]:
+        """The model's configuration with another number of channels."""
+        return {**self.model.config, self.width: channels}
+
+    def cuts(self, pieces: dict[str, list[Piece]], kept: list[Tensor]) -> dict[str, Cut]:
+        """What to keep of each tensor of the files, given the kept channels of each block."""
+        cuts = {}
+        for block, rows in zip(self.blocks, kept, strict=True):
+            for name in self.up:
+                for ending, dim in (("weight", 1 if self.transposed else 0), ("bias", 0)):
+                    for piece in pieces.get(f"{block}.{name}.{ending}", []):
+                        cuts[piece.key] = Cut(dim, rows)
+            for piece in pieces[f"{block}.{self.down}.weight"]:
+                cuts[piece.key] = Cut(0 if self.transposed else 1, rows)
+        return cuts
+
+
+def find(model: Model) -> FeedForward:
+    """The feed-forward network of a model's blocks, from a forward pass without data (on the meta device).
+
+    Raises:
+        UserError: a block has experts, the networks of the blocks differ, or their width stands nowhere in the configuration.
+    """
+    module = skeleton(model).base_model
+    blocks = find_blocks(module)
+    name = type(module).__name__
+    if any(is_experts(child) for block in blocks.values() for child in block.modules()):
+        raise UserError(f"{name} has experts: their channels cannot be removed like those of one network", where=str(model.path))
+    order = order_of_use(model)
+    if len(order) < 2:
+        raise UserError(f"{name} has no feed-forward network that can be found", where=str(model.path))
+    down, feeding = order[-1][0], order[-2][1]
+    up = tuple(layer for layer, inputs in order[:-1] if inputs is feeding)
+    transposed = isinstance(next(iter(blocks.values())).get_submodule(down), Conv1D)
+    shapes = {block.get_submodule(down).weight.shape for block in blocks.values() if _has(block, down)}
+    if len(shapes) != 1 or not all(_has(block, down) for block in blocks.values()):
+        raise UserError(f"the blocks of {name} have different feed-forward networks", where=str(model.path))
+    channels = int(shapes.pop()[0 if transposed else 1])
+    width = next((key for key in WIDTHS if key in model.config and model.config[key] in (channels, None)), "")
+    if not width:
+        raise UserError(f"the configuration of {name} does not say how many feed-forward channels there are", where=str(model.path))
+    return FeedForward(model, tuple(blocks), up, down, transposed, channels, width)
+
+
+def _has(block: Any, name: str) -> bool:
+    return name in dict(block.named_modules())
