@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 
-.PHONY: quickstart test check soak bench clean
+.PHONY: quickstart test soak clean
 
 quickstart: $(VENV)/.run
 	$(BIN)/paredown run recipes/quickstart.yaml

@@ -158,6 +158,27 @@ def test_measured_differences_are_coloured_only_where_seeds_do_not_overlap():
     assert {item["title"]: item["mark"] for item in one[2]["counted"]}["bytes at rest"] == "saved"
 
 
+def test_unsteady_speeds_are_said():
+    assert page.build(sample.summary())["unsteady"] == ["decode of narrow 900 to 16,500"]
+
+
+def test_knobs_of_an_arm_are_those_that_differ():
+    rows = steps.groups(sample.summary())
+    assert charts.knobs_of(rows, "narrow") == "smaller: prune.channels (sparsity=0.5, pattern=unstructured)"
+    assert charts.knobs_of(rows, "dense") == "as the other arms"
+    healed = [g for g in rows if g.name == "healed"]
+    for group, tokens in zip(healed, (1e5, 2e5, 2e5), strict=True):
+        group.first["knobs"] = {"budget": {"tokens": tokens, "steps": None}, "warmup": 0.05}
+    assert charts.knobs_of(rows, "control").endswith("; healed: learn.train (budget.tokens=100000)")
+
+
+def test_held_out_loss_is_drawn_with_the_training_loss():
+    drawn = {chart.title: chart for chart in page.build(sample.summary())["curves"]}
+    assert list(drawn) == ["dense: loss", "healed: loss"]
+    assert [row[2] for row in drawn["dense: loss"].rows] == ["held out", "training"]
+    assert "rings are held-out" in drawn["dense: loss"].note
+
+
 def test_same_bytes_twice(tmp_path):
     summary = sample.summary()
     assert written(tmp_path, summary, "a.html").read_bytes() == written(tmp_path, copy.deepcopy(summary), "b.html").read_bytes()

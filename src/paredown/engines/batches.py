@@ -55,7 +55,7 @@ def _mixed(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return mixed
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def best_fit(sizes: np.ndarray[Any, Any], capacity: int) -> np.ndarray[Any, Any]:
     """The row of each piece when pieces, given in falling order of size, go where the least room stays."""
     rows = np.empty(sizes.size, dtype=np.int64)

@@ -49,7 +49,9 @@ def module_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_buffers()
 
 
-def gather(module: nn.Module, optimizer: torch.optim.Optimizer, kept: dict[str, dict[str, Tensor]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def gather(
+    module: nn.Module, optimizer: torch.optim.Optimizer, kept: dict[str, dict[str, Tensor]]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All tensors of a training, and the optimizer's plain values."""
     tensors = {f"module/{name}": whole(tensor) for name, tensor in module_tensors(module)}
     plain: dict[str, Any] = {}

@@ -82,7 +82,14 @@ def launch(strategy: Strategy, inputs: dict[str, Any], processes: int) -> Model:
         )
     )
     read, write = os.pipe()
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nproc-per-node={processes}",
+        "--rdzv-backend=c10d",
+        "--rdzv-endpoint=127.0.0.1:0",
+    ]
     # torchrun sets one thread a process where nothing is said; the machine's cores are shared out instead.
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // processes))
     environment = {**os.environ, NEWS: str(write), "OMP_NUM_THREADS": threads}

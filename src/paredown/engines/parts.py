@@ -28,12 +28,17 @@ class Budget(Configured):
     def _exactly_one(self) -> Budget:
         given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}" + (f", not {' and '.join(given)}" if given else ""))
+            raise ValueError(
+                f"give exactly one of {', '.join(type(self).model_fields)}" + (f", not {' and '.join(given)}" if given else "")
+            )
         return self
 
 
 class Objective(Part):
     """What the model learns: makes the loss of a batch. May also make its own batches."""
+
+    def prepare(self, module: torch.nn.Module) -> None:
+        """Called once before the first batch, in every process."""
 
     def loss(self, module: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
         """(mean loss in nats over the batch's predicted tokens, number of predicted tokens).

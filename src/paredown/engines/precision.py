@@ -82,7 +82,9 @@ def cuda_has_bf16() -> bool:
     """Compute capability 8.0 or later, asked of the driver's tool and, where that is silent, of torch."""
     tool = shutil.which("nvidia-smi")
     if tool:
-        asked = subprocess.run([tool, "--query-gpu=compute_cap", "--format=csv,noheader"], capture_output=True, text=True, timeout=20, check=False)
+        asked = subprocess.run(
+            [tool, "--query-gpu=compute_cap", "--format=csv,noheader"], capture_output=True, text=True, timeout=20, check=False
+        )
         versions = [float(line) for line in asked.stdout.split() if re.fullmatch(r"\d+\.\d+", line)]
         if versions:
             return min(versions) >= 8.0

@@ -32,6 +32,7 @@ class Processes:
         world = int(os.environ.get("WORLD_SIZE", "1"))
         if world > 1 and parallel == "none":
             raise UserError(f"{world} processes were started, but parallel is none", todo="set parallel: ddp or parallel: fsdp")
+        _check_trackers(trackers, folder)
         AcceleratorState._reset_state()  # accelerate keeps one state a process; each training chooses anew
         if world == 1:
             PartialState._reset_state()
@@ -40,7 +41,9 @@ class Processes:
             from accelerate import FullyShardedDataParallelPlugin
 
             os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-            plugin = FullyShardedDataParallelPlugin(fsdp_version=2, cpu_ram_efficient_loading=False, auto_wrap_policy="transformer_based_wrap")
+            plugin = FullyShardedDataParallelPlugin(
+                fsdp_version=2, cpu_ram_efficient_loading=False, auto_wrap_policy="transformer_based_wrap"
+            )
         self.accelerator = Accelerator(
             mixed_precision="bf16" if precision == "bf16" else "no",
             cpu=device == "cpu",
@@ -55,20 +58,7 @@ class Processes:
         self.shards = plugin is not None
         self._tracking = bool(trackers)
         if trackers:
-            self._start_trackers(trackers, folder)
-
-    def _start_trackers(self, trackers: tuple[str, ...], folder: str) -> None:
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-
-        if "tensorboard" in trackers and not folder:
-            raise UserError("the tracker tensorboard writes files: say where", todo="set tracker_folder")
-        self.accelerator.init_trackers("paredown")
-        started = {tracker.name for tracker in self.accelerator.trackers}
-        for name in trackers:
-            if name not in LOGGER_TYPE_TO_CLASS:
-                raise UserError(f"no tracker {name}; there are {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}")
-            if name not in started and self.main:
-                raise MachineError(f"the tracker {name} cannot start: its Python package is not installed", todo=f"pip install {name}")
+            self.accelerator.init_trackers("paredown")
 
     def __enter__(self) -> Processes:
         self._deterministic = torch.are_deterministic_algorithms_enabled()
@@ -148,6 +138,20 @@ class Processes:
     def track(self, values: dict[str, float], step: int) -> None:
         if self._tracking:
             self.accelerator.log(values, step=step)
+
+
+def _check_trackers(names: tuple[str, ...], folder: str) -> None:
+    """Trackers that accelerate knows, whose packages are installed and that have a place to write to."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    installed = {str(tracker) for tracker in get_available_trackers()}
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise UserError(f"no tracker {name}; there are {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}")
+        if name not in installed:
+            raise MachineError(f"the tracker {name} cannot start: its Python package is not installed", todo=f"pip install {name}")
+        if LOGGER_TYPE_TO_CLASS[name].requires_logging_directory and not folder:
+            raise UserError(f"the tracker {name} writes files: say where", todo="set tracker_folder")
 
 
 def reseed(seed: int, *salt: object) -> int:

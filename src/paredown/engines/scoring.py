@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from paredown.core.context import context
 from paredown.core.errors import DataError, UserError
+from paredown.engines.flops import counter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -140,23 +140,18 @@ def batches(sizes: Array, cells: int) -> Iterator[Array]:
         at += step
 
 
-def _cpu_attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
-
-
 def forward_flops(module: torch.nn.Module, most: int) -> tuple[float, float]:
     """(a, b) such that one row of n tokens takes a n + b n^2 FLOPs, by counting two short rows.
 
     Linear layers are the first term and attention, whose masked half is counted too, the second.
     """
-    on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
     lengths = (min(8, max(1, most // 2)), min(16, most))
     counts = []
     for length in lengths:
         ids = torch.zeros((1, length), dtype=torch.long, device=next(module.parameters()).device)
-        with FlopCounterMode(display=False, custom_mapping=on_cpu) as counter, torch.inference_mode():
+        with counter() as counting, torch.inference_mode():
             module(input_ids=ids, use_cache=False)
-        counts.append(float(counter.get_total_flops()))
+        counts.append(float(counting.get_total_flops()))
     (short, long), (low, high) = lengths, counts
     if short == long:
         return low / short, 0.0

@@ -234,7 +234,8 @@ class _Run:
         kind, limit = next((name, value) for name in done if (value := getattr(budget, name)) is not None)
         if kind == "tokens":
             limit = max(1, int(limit))
-        return (done[kind] + (half_of or {}).get(kind, 0) / 2) / limit
+        share: float = (done[kind] + (half_of or {}).get(kind, 0) / 2) / limit
+        return share
 
     def _log(self) -> None:
         value = self._mean_loss()
@@ -250,7 +251,9 @@ class _Run:
             raise DataError(
                 f"the loss is no finite number ({value}) at step {bad:,}, at a learning rate of about {self.state.learning_rate:.2g}",
                 where=f"{self.context.name}, step {bad:,}",
-                kept=f"the checkpoint of step {at:,} was still sound: {saved}" if saved else "no checkpoint yet: it failed before the first one",
+                kept=f"the checkpoint of step {at:,} was still sound: {saved}"
+                if saved
+                else "no checkpoint yet: it failed before the first one",
                 todo="lower learning_rate, lengthen warmup, or set precision: fp32; look for damaged documents near that step",
             )
         return value
@@ -287,7 +290,13 @@ class _Run:
         tensors, plain = checkpoints.gather(state.module, state.optimizer, state.kept)
         if self.processes.main:
             facts = {name: getattr(state, name) for name in ("step", "tokens", "flops", "seconds")}
-            facts |= {"optimizer": plain, "table": self.flops.table, "curves": self.curves.dump(), "window": self.window.dump(), "evaluation": self.evaluation_flops}
+            facts |= {
+                "optimizer": plain,
+                "table": self.flops.table,
+                "curves": self.curves.dump(),
+                "window": self.window.dump(),
+                "evaluation": self.evaluation_flops,
+            }
             checkpoints.save(self.folder, state.step, tensors, facts)
         self.processes.wait()
 
@@ -306,6 +315,7 @@ class _Run:
             self.curves.load(facts["curves"])
             self.window.load(facts["window"])
         state.generator.manual_seed(reseed(self.seed))
+        self.setup.objective.prepare(self.eager)
         self._call("start")
         if found:
             checkpoints.restore(found, state.module, state.optimizer, facts["optimizer"])
@@ -337,4 +347,3 @@ def _on(value: Any, device: torch.device) -> Any:
     if hasattr(value, "dtype") and not isinstance(value, Tensor):
         value = torch.from_numpy(value)
     return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-

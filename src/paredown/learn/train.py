@@ -147,9 +147,11 @@ class Train(Strategy):
             loaded = model.load()
             stored = loaded.dtype
             module = loaded.float()  # type: ignore[no-untyped-call]
-        known = module.get_input_embeddings().num_embeddings
+        known = int(module.get_input_embeddings().weight.shape[0])  # type: ignore[index]
         if tokens.vocab_size > known:
-            raise UserError(f"the tokens are of another vocabulary: {tokens.vocab_size:,} ids, but the model knows {known:,}", where="tokens")
+            raise UserError(
+                f"the tokens are of another vocabulary: {tokens.vocab_size:,} ids, but the model knows {known:,}", where="tokens"
+            )
         longest = getattr(module.config, "max_position_embeddings", None)
         if longest and self.length > longest:
             raise UserError(f"rows of {self.length:,} tokens do not fit: the model's context is {longest:,}", todo="lower length")

@@ -78,7 +78,14 @@ class Speed(Strategy):
         )  # fmt: skip
         subject, count = context().name, model.parameters()
         scores = [
-            Score(subject=subject, metric=f"{name}_tokens_per_second", value=statistics.median(values), unit="tokens/s", n=self.repeats, better="higher")
+            Score(
+                subject=subject,
+                metric=f"{name}_tokens_per_second",
+                value=statistics.median(values),
+                unit="tokens/s",
+                n=self.repeats,
+                better="higher",
+            )
             for name, values in rates.items()
         ]
         weights = sum((model.path / name).stat().st_size for name in set(model.weight_files.values()))

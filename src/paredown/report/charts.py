@@ -15,11 +15,13 @@ from typing import Any
 from paredown.report.numbers import decimals_for, figure, usable
 from paredown.report.steps import Group
 
+KNOBS = 5  # shown of a step where all are its own
 POINTS = 300  # most points a line has; more are averaged in order
 COSTS = ("FLOPs", "bytes", "tokens/s")  # units of columns that quality is drawn against
 SHARED = "every arm"
 INK, MUTED, LINE, PAPER = "var(--ink)", "var(--muted)", "var(--line)", "var(--paper)"
-UNITS = {"loss": "nats/token", "held_out_loss": "nats/token", "learning_rate": ""}
+HELD_OUT = "held_out_loss"
+UNITS = {"loss": "nats/token"}
 
 
 @dataclass
@@ -52,46 +54,35 @@ def _library(name: str) -> Any:
 
 
 def curves(groups: Sequence[Group], colours: dict[str, str]) -> list[Chart]:
-    """One chart for each step name and metric that has a curve; a line an arm and seed."""
-    found: dict[tuple[str, str], list[tuple[str, Any, list[list[float]]]]] = {}
+    """One chart for each step name and kind of curve, training and held-out loss together; a line an arm and seed."""
+    found: dict[tuple[str, str], list[tuple[str, Any, str, list[list[float]]]]] = {}
     for group in groups:
         arm = group.arms[0] if len(group.arms) == 1 else ", ".join(group.arms) if 1 < len(group.arms) < len(colours) else SHARED
         for step in group.steps:
-            for metric, points in (step.get("curves") or {}).items():
+            for metric, points in sorted((step.get("curves") or {}).items()):
                 good = [p for p in points if len(p) == 3 and all(usable(v) for v in p)]
+                kind = "held out" if metric == HELD_OUT else "training"
                 if good:
-                    found.setdefault((group.name, metric), []).append((arm, step.get("seed"), good))
+                    found.setdefault((group.name, "loss" if metric == HELD_OUT else metric), []).append((arm, step.get("seed"), kind, good))
     charts = []
     for number, ((name, metric), lines) in enumerate(sorted(found.items(), key=lambda item: (_order(groups, item[0][0]), item[0][1]))):
-        unit = UNITS.get(metric, "")
-        label = metric.replace("_", " ") + (f", {unit}" if unit else "")
-        values, rows, merged = [], [], 1
-        for arm, seed, points in lines:
+        label = metric.replace("_", " ") + (f", {UNITS[metric]}" if UNITS.get(metric) else "")
+        values, rows, most = [], [], 1
+        for arm, seed, kind, points in lines:
             thinned, merged = thin(points)
-            values += [{"x": p[1], "y": p[2], "arm": arm, "seed": str(seed)} for p in thinned]
-            first, last = points[0], points[-1]
-            rows.append(
-                [
-                    arm,
-                    str(seed),
-                    f"{first[2]:.4g}",
-                    f"{points[len(points) // 2][2]:.4g}",
-                    f"{last[2]:.4g}",
-                    f"{last[1]:,.0f}",
-                    str(len(points)),
-                ]
-            )
-        note = f"{len(lines)} {'line' if len(lines) == 1 else 'lines'}, one for each arm and seed"
-        note += f"; a point is the mean of {merged} steps" if merged > 1 else "; a point for each logged step"
+            most = max(most, merged)
+            values += [{"x": p[1], "y": p[2], "arm": arm, "seed": str(seed), "kind": kind} for p in thinned]
+            first, middle, last = points[0], points[len(points) // 2], points[-1]
+            rows.append([arm, str(seed), kind, *(f"{p[2]:.4g}" for p in (first, middle, last)), f"{last[1]:,.0f}", str(len(points))])
+        count = len({line[:2] for line in lines})
+        note = f"n = {count} {'run' if count == 1 else 'runs'} (arms and seeds); a point "
+        note += f"is the mean of {most} logged ones" if most > 1 else "for each logged one"
+        if any(line[2] == "held out" for line in lines):
+            note += "; rings are held-out documents"
+        note += ". Lower is better." if metric == "loss" else "."
+        head = ["arm", "seed", "on", "first", "middle", "last", "tokens", "points"]
         charts.append(
-            Chart(
-                f"curve-{number}",
-                f"{name}: {metric.replace('_', ' ')}",
-                f"{note}. Lower is better." if "loss" in metric else f"{note}.",
-                _curve_spec(values, label, colours),
-                ["arm", "seed", "first", "middle", "last", "tokens", "points"],
-                rows,
-            )
+            Chart(f"curve-{number}", f"{name}: {metric.replace('_', ' ')}", note, _curve_spec(values, label, colours), head, rows)
         )
     return charts
 
@@ -121,6 +112,7 @@ def _curve_spec(values: list[dict[str, Any]], label: str, colours: dict[str, str
     tooltip = [
         alt.Tooltip("arm:N"),
         alt.Tooltip("seed:N"),
+        alt.Tooltip("kind:N", title="on"),
         alt.Tooltip("x:Q", title="tokens", format=",.0f"),
         alt.Tooltip("y:Q", title=label, format=".4f"),
     ]
@@ -132,14 +124,11 @@ def _curve_spec(values: list[dict[str, Any]], label: str, colours: dict[str, str
         ),
         detail="seed:N",
     )
-    near = alt.selection_point(on="pointermove", nearest=True, fields=["x", "arm", "seed"], empty=False, clear="pointerout")
-    line = base.mark_line(strokeWidth=1.6)
-    dots = (
-        base.mark_circle(size=60, opacity=1)
-        .encode(opacity=alt.condition(near, alt.value(1), alt.value(0)), tooltip=tooltip)
-        .add_params(near)
-    )
-    return _finish(alt.layer(line, dots), 240)
+    near = alt.selection_point(on="pointermove", nearest=True, fields=["x", "arm", "seed", "kind"], empty=False, clear="pointerout")
+    line = base.transform_filter("datum.kind === 'training'").mark_line(strokeWidth=1.6)
+    ring = base.transform_filter("datum.kind === 'held out'").mark_point(size=55, strokeWidth=1.8, filled=False, opacity=1)
+    dots = base.mark_circle(size=60).encode(opacity=alt.condition(near, alt.value(1), alt.value(0)), tooltip=tooltip).add_params(near)
+    return _finish(alt.layer(line, ring.encode(tooltip=tooltip), dots), 240)
 
 
 def quality(summary: dict[str, Any], groups: Sequence[Group], colours: dict[str, str]) -> list[Chart]:
@@ -219,13 +208,34 @@ def pareto(points: Sequence[dict[str, Any]], x_better: str, y_better: str) -> li
 
 
 def knobs_of(groups: Sequence[Group], arm: str) -> str:
-    """What makes an arm itself: strategy and plain knobs of the steps that only it runs, measurements left out."""
+    """What makes an arm itself: the steps that only it runs, measurements left out, with the knobs that other arms have differently."""
     parts = []
     for group in groups:
-        if group.arms == (arm,) and not group.measures:
-            plain = [f"{k}={v}" for k, v in (group.first.get("knobs") or {}).items() if isinstance(v, (int, float, str)) and v != ""]
-            parts.append(f"{group.name}: {group.strategy}" + (f" ({', '.join(plain[:4])})" if plain else ""))
-    return "; ".join(parts) or "only shared steps"
+        if group.arms != (arm,) or group.measures:
+            continue
+        own = _flat(group.first.get("knobs") or {})
+        others = [g for g in groups if g.name == group.name and g is not group]
+        same = [_flat(g.first.get("knobs") or {}) for g in others if g.strategy == group.strategy]
+        shown = {k: v for k, v in own.items() if any(o.get(k) != v for o in same)} if same else own
+        said = [f"{k}={_short(v)}" for k, v in shown.items() if v not in (None, "", False)]
+        if said or len(same) < len(others) or not others:
+            parts.append(f"{group.name}: {group.strategy}" + (f" ({', '.join(said[:KNOBS])})" if said else ""))
+    return "; ".join(parts) or "as the other arms"
+
+
+def _flat(knobs: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Knobs with their plain values; those inside a part or a budget as part.knob."""
+    found: dict[str, Any] = {}
+    for name, value in knobs.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, (int, float, str)) or value is None:
+            found[prefix + name] = value
+    return found
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _quality_spec(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from paredown.report.steps import Group
 
-LETTER, SMALL = 6.9, 5.9  # mean width in px of a letter of 12 px and of 10.5 px
+LETTER, SMALL = 7.7, 6.2  # mean width in px of a letter of 12 px and of 10.5 px
 GAP_X, GAP_Y, PAD = 26, 9, 8
 TALL, FLAT = 42, 24
 PAGE = 1090  # px that the page has for it at its widest

@@ -13,6 +13,7 @@ from paredown.report.steps import Group, colours, groups
 
 HERE = Path(__file__).parent
 FORMAT = 1
+STEADY = 1.5  # most that the fastest of a speed's repeats may be over the slowest
 EXACT = ("cost",)  # kinds of columns that are counted, not estimated from a sample
 ZEROS = ("not zero", "nonzero")  # columns that count zeros: a fact, and no saving where no kernel uses them
 
@@ -60,6 +61,7 @@ def build(summary: dict[str, Any]) -> dict[str, Any]:
         "claims": summary.get("claims") or [],
         "table": _table(summary, colour),
         "savings": _savings(summary, colour, rows),
+        "unsteady": _unsteady(rows),
         "colour": lambda arm: colour.get(arm, "var(--ink)"),
         "arms": list(colour),
         "control": summary.get("control"),
@@ -145,6 +147,20 @@ def _spread(row: dict[str, Any], index: int) -> tuple[float, float] | None:
 def _apart(one: tuple[float, float] | None, two: tuple[float, float] | None) -> bool:
     """Both were measured with several seeds, and no seed of one lies among those of the other."""
     return one is not None and two is not None and (one[1] < two[0] or two[1] < one[0])
+
+
+def _unsteady(rows: list[Group]) -> list[str]:
+    """Speeds whose repeats lie so far apart that the machine must have been busy."""
+    found = []
+    for group in rows:
+        for name, value in (group.first.get("facts") or {}).items():
+            if group.strategy != "measure.speed" or not isinstance(value, dict):
+                continue
+            low, high = value.get("min"), value.get("max")
+            if usable(low) and usable(high) and high > STEADY * low:
+                arms = ", ".join(group.arms) or group.name
+                found.append(f"{name} of {arms} {figure(low, 'tokens/s')} to {figure(high, 'tokens/s')}")
+    return found
 
 
 def _savings(summary: dict[str, Any], colour: dict[str, str], rows: list[Group]) -> dict[str, Any] | None:

@@ -57,7 +57,11 @@ class KeepZeros(Hook):
 
         tensors, masks = [], []
         for parameter, mask in state.memory["keep_zeros"]:
-            moments = [value for value in state.optimizer.state[parameter].values() if isinstance(value, torch.Tensor) and value.shape == mask.shape]
+            moments = [
+                value
+                for value in state.optimizer.state[parameter].values()
+                if isinstance(value, torch.Tensor) and value.shape == mask.shape
+            ]
             tensors += [parameter, *moments]
             masks += [mask] * (1 + len(moments))
         if tensors:

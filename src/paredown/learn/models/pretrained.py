@@ -22,10 +22,14 @@ def fetch(name: str, revision: str) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(KEPT)))
     except HFValidationError as error:
-        raise UserError(f"{name!r} is neither a folder nor a name on the hub: {error}", todo="give a path, or a name such as owner/model") from None
+        raise UserError(
+            f"{name!r} is neither a folder nor a name on the hub: {error}", todo="give a path, or a name such as owner/model"
+        ) from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise MachineError(
-            f"the hub did not give {name}: {type(error).__name__}", where=str(error).splitlines()[0], todo="check the name and the network, or give a folder"
+            f"the hub did not give {name}: {type(error).__name__}",
+            where=str(error).splitlines()[0],
+            todo="check the name and the network, or give a folder",
         ) from None
 
 

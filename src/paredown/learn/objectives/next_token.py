@@ -29,13 +29,15 @@ class NextToken(Objective):
     tags: ClassVar[tuple[str, ...]] = ("when-during", "speedup-none", "needs-gradients")
     extras: ClassVar[tuple[str, ...]] = ("train",)
 
-    def loss(self, module: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
-        """Where rows hold several windows, their restarted positions make the module attend within each window only.
+    def prepare(self, module: torch.nn.Module) -> None:
+        from paredown.engines.packing import way_of
 
-        Rows with one window are passed without positions: plain causal attention needs no mask, which is the fast path.
-        """
-        inputs = {"input_ids": batch["ids"], "use_cache": False}
-        if "positions" in batch:
-            inputs["position_ids"] = batch["positions"]
-        predicted = batch["predicted"] if "predicted" in batch else int((batch["targets"] != -100).sum())
-        return next_token_loss(module(**inputs).logits, batch["targets"], predicted), predicted
+        way_of(module)
+
+    def loss(self, module: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
+        """Rows with several windows are passed so that the module attends within each window only."""
+        from paredown.engines.packing import model_inputs, way_of
+
+        inputs, targets = model_inputs(way_of(module) if "positions" in batch else "", batch)
+        predicted = batch["predicted"] if "predicted" in batch else int((targets != -100).sum())
+        return next_token_loss(module(**inputs).logits, targets, predicted), predicted
