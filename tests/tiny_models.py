@@ -21,8 +21,14 @@ SHAPES: dict[str, Any] = {
     "gpt2": lambda **k: transformers.GPT2Config(n_embd=32, n_head=4, n_layer=2, n_positions=64, **k),
     "opt": lambda **k: transformers.OPTConfig(hidden_size=32, ffn_dim=48, num_attention_heads=4, num_hidden_layers=2, word_embed_proj_dim=32, max_position_embeddings=64, **k),
     "gpt_neox": lambda **k: transformers.GPTNeoXConfig(hidden_size=32, intermediate_size=48, num_attention_heads=4, num_hidden_layers=2, max_position_embeddings=64, **k),
+    "mistral": lambda **k: transformers.MistralConfig(hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=2, sliding_window=16, max_position_embeddings=64, **k),
+    "qwen2": lambda **k: transformers.Qwen2Config(hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=2, max_position_embeddings=64, **k),
+    "bert": lambda **k: transformers.BertConfig(hidden_size=32, intermediate_size=48, num_attention_heads=4, num_hidden_layers=2, max_position_embeddings=64, **k),
+    "mixtral": lambda **k: transformers.MixtralConfig(hidden_size=32, intermediate_size=24, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=2, num_local_experts=4, max_position_embeddings=64, **k),
+    "qwen2_moe": lambda **k: transformers.Qwen2MoeConfig(hidden_size=32, intermediate_size=48, moe_intermediate_size=24, shared_expert_intermediate_size=40, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=2, num_experts=4, num_experts_per_tok=2, max_position_embeddings=64, **k),
     "qwen3": lambda **k: transformers.Qwen3Config(hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, head_dim=8, num_hidden_layers=2, max_position_embeddings=64, **k),
 }  # fmt: skip
+CAUSAL = [name for name in SHAPES if name != "bert"]
 
 
 def byte_tokenizer() -> str:
@@ -44,10 +50,11 @@ def module(shape: str = "llama", seed: int = 0, scale: float = 0.3) -> Any:
     """A module with weights so large that its predictions are far from even."""
     torch.manual_seed(seed)
     config = SHAPES[shape](vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=0, pad_token_id=0, tie_word_embeddings=False)
-    made = transformers.AutoModelForCausalLM.from_config(config)
+    kind = transformers.AutoModelForMaskedLM if shape == "bert" else transformers.AutoModelForCausalLM
+    made = kind.from_config(config)
     with torch.no_grad():
-        for parameter in made.parameters():
-            if parameter.dim() > 1:
+        for name, parameter in made.named_parameters():
+            if parameter.dim() > 1 or name.endswith("bias"):
                 parameter.normal_(0, scale)
     return made.eval()
 

@@ -24,6 +24,9 @@ SETTINGS: dict[str, dict[str, Any]] = {  # knobs that a strategy must be given; 
     "corpus.read.stdlib": {"limit": 20},
     "corpus.split": {"held_out": 0.3},
     "infer.generate": {"new_tokens": 8},
+    "prune.wanda": {"calibration_tokens": 512},
+    "prune.sparsegpt": {"calibration_tokens": 512},
+    "prune.channels": {"calibration_tokens": 512},
     "measure.speed": {"length": 16, "new_tokens": 4, "repeats": 2},
 }
 KINDS = ("sound", "empty", "one", "odd", "nan")
