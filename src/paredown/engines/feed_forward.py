@@ -10,8 +10,9 @@ from transformers.pytorch_utils import Conv1D
 
 from paredown.artifacts.model import Model
 from paredown.core.errors import UserError
-from paredown.engines.layers import find_blocks, is_experts, order_of_use, skeleton
+from paredown.engines.layers import find_blocks, is_experts, order_of_use
 from paredown.engines.model_files import Cut, Piece
+from paredown.engines.skeletons import skeleton
 
 WIDTHS = ("intermediate_size", "ffn_dim", "n_inner")  # what configurations call the number of channels
 

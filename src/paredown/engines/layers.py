@@ -36,10 +36,12 @@ from paredown.artifacts.tokens import Tokens
 from paredown.core.context import context
 from paredown.core.errors import DataError, UserError
 from paredown.engines.flops import counter
-from paredown.engines.model_files import Cut, Files, Piece, block_tensors, layout, read, save_block, write_model
+from paredown.engines.model_files import Cut, Files, Piece, block_tensors, finite, layout, read, save_block, write_model
 from paredown.engines.scoring import check_vocabulary, context_length, device
+from paredown.engines.skeletons import architecture, skeleton
 
 GRAM_PARTS = 4  # column blocks of a Gram matrix; of the 4 x 4 products the 6 below the diagonal are mirrored
+NORM_ROWS = 256  # tokens whose squares are taken at once, so that they stay in the cache
 REPORT = "pruning.json"
 
 
@@ -59,8 +61,10 @@ class Inputs:
         """L2 norm of each input feature over the tokens, (in_features,), float32; ones where there are no tokens."""
         if not self.tokens:
             return torch.ones(self.x.shape[1], device=self.x.device)
-        norms: Tensor = torch.linalg.vector_norm(self.x, dim=0, dtype=torch.float32)
-        return norms
+        squares = torch.zeros(self.x.shape[1], device=self.x.device)
+        for rows in torch.split(self.x, NORM_ROWS):
+            squares += rows.float().square().sum(dim=0)
+        return squares.sqrt()
 
     @cached_property
     def gram(self) -> Tensor:
@@ -74,7 +78,7 @@ class Inputs:
         for begin in range(0, width, step):
             part = slice(begin, begin + step)
             torch.mm(x[:, part].T, x[:, begin:], out=gram[part, begin:])
-            gram[begin:, part] = gram[part, begin:].T
+            gram[part.stop :, part] = gram[part, part.stop :].T
         return gram
 
 
@@ -132,7 +136,7 @@ def calibration(tokens: Tokens, model: Model, most: int, length: int) -> Tensor:
         DataError: there are no tokens.
         UserError: the tokens are of another vocabulary, or a window is longer than the model's context.
     """
-    config = skeleton(model).config
+    _, config = architecture(model)
     longest = context_length(config)
     if length > longest:
         raise UserError(f"windows of {length:,} tokens do not fit: the model's context is {longest:,}", todo="lower length")
@@ -148,25 +152,6 @@ def calibration(tokens: Tokens, model: Model, most: int, length: int) -> Tensor:
         starts = torch.from_numpy(context().generator("calibration").integers(0, total - length + 1, size=wanted))
     rows = [torch.from_numpy(tokens.ids[int(s) : int(s) + length].astype("int64")) for s in starts]
     return torch.stack(rows)
-
-
-def skeleton(model: Model) -> Any:
-    """The module of a model folder without its weights (they are on the meta device); buffers are real.
-
-    Raises:
-        UserError: transformers does not know the architecture.
-    """
-    import transformers
-    from accelerate import init_empty_weights
-
-    architecture = (model.config.get("architectures") or [""])[0]
-    kind = getattr(transformers, architecture, None)
-    if kind is None:
-        raise UserError(f"Model: transformers {transformers.__version__} has no architecture {architecture!r}", where=str(model.path))
-    config = transformers.AutoConfig.from_pretrained(model.path, local_files_only=True, trust_remote_code=False)
-    config._experts_implementation = "eager"  # one product for each expert, so that each expert's inputs can be seen
-    with init_empty_weights(include_buffers=False):
-        return kind(config).eval()
 
 
 def find_blocks(module: Any) -> dict[str, Any]:
@@ -253,6 +238,11 @@ class Walker(TorchFunctionMode):
         self.block: Block | None = None
         self.last: Inputs | None = None
         self.calibrating = False
+        self.counting = contextlib.ExitStack()
+        self.counter: Any = None
+        self.kind: Any = None
+        self.costs: dict[Any, float] = {}  # FLOPs of a block of each kind
+        self.flops = 0.0
 
     def without_inputs(self) -> None:
         for name in self.blocks:
@@ -270,11 +260,9 @@ class Walker(TorchFunctionMode):
             elif not name.startswith(inside) and any(True for _ in child.parameters(recurse=False)):
                 child.register_forward_pre_hook(lambda child, _, name=name: self.load(child, name, self.files.tensor, recurse=False))
                 child.register_forward_hook(lambda child, *_: self.unload(child))
-        with counter() as counting, torch.no_grad(), self:
+        with self.counting, torch.no_grad(), self:
             self.module(input_ids=ids.to(self.device), use_cache=False)
-        context().charge(
-            flops=float(counting.get_total_flops()), how="matrix products of one calibration pass, counted", tokens=ids.numel()
-        )
+        context().charge(flops=self.flops, how="matrix products of one calibration pass, counted", tokens=ids.numel())
 
     def load(self, module: Any, name: str, get: Callable[[str], Tensor], *, recurse: bool) -> None:
         """Give a module its weights: fp32 on a CPU, where that is the fast format, and as stored on a GPU."""
@@ -290,6 +278,15 @@ class Walker(TorchFunctionMode):
         module.load_state_dict({name: value.to("meta") for name, value in module.state_dict().items()}, assign=True)
 
     def enter(self, name: str) -> None:
+        """Load a block and count what it costs."""
+        self._bring(name)
+        if not self.calibrating:
+            return
+        self.kind = self.block is not None, tuple(value.shape for value in self.blocks[name].state_dict().values())
+        if self.kind not in self.costs:  # blocks of the same shapes cost the same, and the counter slows every small step down
+            self.counter = self.counting.enter_context(counter())
+
+    def _bring(self, name: str) -> None:
         """Load a block: from the model, or as an earlier try left it."""
         number = len(self.done)
         module = self.blocks[name]
@@ -308,15 +305,15 @@ class Walker(TorchFunctionMode):
         if self.folder is None:
             raise _FirstBlockDone
         saved = self.folder / f"{len(self.done):05d}.json"
-        if self.block is not None:
-            block, self.block, self.last = self.block, None, None
+        block, self.block, self.last = self.block, None, None
+        if block is not None:
             self._unreached(block)
+        if self.calibrating:
+            self._counted()
+        if block is not None:
             tensors = dict(block_tensors(block.parameters, self.pieces, self.files))
             save_block(saved.with_suffix(".safetensors"), tensors)
-            counts = [
-                {"name": str(y), "weights": y.weight.numel(), "zeros": y.weight.numel() - int(y.weight.count_nonzero())}
-                for y in block.edited
-            ]
+            counts = [{"name": str(y), "weights": y.weight.numel(), "zeros": int((y.weight == 0).sum())} for y in block.edited]
             record = {"name": name, "layers": counts, "notes": block.notes, "keys": sorted(tensors)}
             part = saved.with_suffix(".part")
             part.write_text(json.dumps(record))
@@ -324,6 +321,12 @@ class Walker(TorchFunctionMode):
         self.done.append(json.loads(saved.read_bytes()))
         self.unload(self.blocks[name])
         context().progress(len(self.done), len(self.blocks), "blocks")
+
+    def _counted(self) -> None:
+        if self.kind not in self.costs:
+            self.counting.close()
+            self.costs[self.kind] = float(self.counter.get_total_flops())
+        self.flops += self.costs[self.kind]
 
     def _unreached(self, block: Block) -> None:
         seen = {layer.parameter for layer in block.edited}
@@ -351,7 +354,7 @@ class Walker(TorchFunctionMode):
         flat = x.detach().reshape(-1, x.shape[-1])
         if self.last is not None and self.last.x.data_ptr() == flat.data_ptr() and self.last.x.shape == flat.shape:
             return self.last
-        if not bool(torch.isfinite(flat).all()):
+        if not finite(flat):
             raise DataError(f"an input of {layer} is NaN or infinite on the calibration tokens", todo="calibrate on other tokens")
         self.last = Inputs(flat)
         return self.last

@@ -45,8 +45,9 @@ class Magnitude(Strategy):
             UserError: rows cannot be cut into the groups of the pattern.
         """
         from paredown.engines.layers import store, walk
+        from paredown.engines.masks import clear
 
         def edit(layer: Layer, inputs: Inputs) -> None:
-            layer.weight[magnitude_mask(layer.weight, self.sparsity, self.pattern, self.compare)] = 0
+            clear(layer.weight, magnitude_mask(layer.weight, self.sparsity, self.pattern, self.compare))
 
         return store(model, walk(model, None, edit))

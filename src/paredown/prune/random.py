@@ -39,10 +39,10 @@ class Random(Strategy):
         import torch
 
         from paredown.engines.layers import store, walk
-        from paredown.engines.masks import choose
+        from paredown.engines.masks import choose, clear
 
         def edit(layer: Layer, inputs: Inputs) -> None:
             scores = torch.from_numpy(context().generator("random", str(layer)).random(tuple(layer.weight.shape)))
-            layer.weight[choose(scores.to(layer.weight.device), self.sparsity, self.pattern)] = 0
+            clear(layer.weight, choose(scores.to(layer.weight.device), self.sparsity, self.pattern))
 
         return store(model, walk(model, None, edit))

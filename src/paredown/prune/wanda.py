@@ -60,10 +60,10 @@ class Wanda(Strategy):
             DataError: a weight or an input is NaN or infinite, the checkpoint is a pickle, or there are no tokens.
             UserError: rows cannot be cut into the groups of the pattern, or the tokens are of another vocabulary.
         """
-        from paredown.engines import layers
+        from paredown.engines import layers, masks
 
         def edit(layer: Layer, inputs: Inputs) -> None:
-            layer.weight[wanda_mask(layer.weight, inputs.norms, self.sparsity, self.pattern)] = 0
+            masks.clear(layer.weight, wanda_mask(layer.weight, inputs.norms, self.sparsity, self.pattern))
 
         ids = layers.calibration(calibration, model, self.calibration_tokens, self.length)
         return layers.store(model, layers.walk(model, ids, edit))
