@@ -36,12 +36,14 @@ from paredown.artifacts.tokens import Tokens
 from paredown.core.context import context
 from paredown.core.errors import DataError, UserError
 from paredown.engines.flops import counter
+from paredown.engines.memory import give_back
 from paredown.engines.model_files import Cut, Files, Piece, block_tensors, finite, layout, read, save_block, write_model
 from paredown.engines.scoring import check_vocabulary, context_length, device
 from paredown.engines.skeletons import architecture, skeleton
 
 GRAM_PARTS = 4  # column blocks of a Gram matrix; of the 4 x 4 products the 6 below the diagonal are mirrored
 NORM_ROWS = 256  # tokens whose squares are taken at once, so that they stay in the cache
+GIVE_BACK = 4  # blocks between two times that free memory is handed back, which costs as much as a twentieth of a block
 REPORT = "pruning.json"
 
 
@@ -318,8 +320,12 @@ class Walker(TorchFunctionMode):
             part = saved.with_suffix(".part")
             part.write_text(json.dumps(record))
             part.rename(saved)
+            for held in (block.parameters, block.layers, block.edited):
+                held.clear()  # layers and their block refer to each other; their weights would wait for the garbage collector
         self.done.append(json.loads(saved.read_bytes()))
         self.unload(self.blocks[name])
+        if len(self.done) % GIVE_BACK == 0:
+            give_back()
         context().progress(len(self.done), len(self.blocks), "blocks")
 
     def _counted(self) -> None:
@@ -369,4 +375,6 @@ def store(model: Model, walked: Walked, *, config: dict[str, Any] | None = None,
     (folder / REPORT).write_text(json.dumps(rows, indent=1) + "\n")
     weights, zeros = sum(row["weights"] for row in rows), sum(row["zeros"] for row in rows)
     context().facts.update(linear_weights=weights, linear_zeros=zeros)
+    if zeros and not cuts:
+        context().says = f"{zeros / weights:.1%} of {weights / 1e6:,.2f}M linear weights zero"
     return written

@@ -45,6 +45,7 @@ class Files:
         self.where = model.weight_files
         self._stack = ExitStack()
         self._open: dict[str, Any] = {}
+        self._paths: dict[str, Path] = {}
 
     def __enter__(self) -> Files:
         return self
@@ -58,6 +59,7 @@ class Files:
             path = self.model.file(name)
             try:
                 self._open[name] = self._stack.enter_context(safe_open(path, framework="pt"))
+                self._paths[name] = path
             except SafetensorError as error:
                 raise DataError(f"Model: {name} cannot be read: {error}", where=str(path)) from None
         return self._open[name]
@@ -74,7 +76,8 @@ class Files:
         Raises:
             DataError: it holds NaN or infinity; the message names it.
         """
-        tensor: torch.Tensor = self._file(key).get_tensor(key)
+        self._file(key)
+        tensor = from_file(self._paths[self.where[key]], key)
         if tensor.is_floating_point() and not finite(tensor):
             bad = int((~torch.isfinite(tensor.float())).sum())
             raise DataError(
@@ -83,6 +86,14 @@ class Files:
                 todo="train or download the model again",
             )
         return tensor
+
+
+def from_file(path: Path, key: str) -> torch.Tensor:
+    """One tensor of a safetensors file, mapped from it."""
+    # a mapping of its own, gone with the tensor: what was read once of a mapped file counts as memory until it is unmapped
+    with safe_open(path, framework="pt") as stored:
+        tensor: torch.Tensor = stored.get_tensor(key)
+    return tensor
 
 
 def finite(tensor: torch.Tensor) -> bool:
@@ -205,12 +216,8 @@ def write_model(folder: Path, files: Files, changed: dict[str, Path], config: di
     """
     model = files.model
     sizes = 0
-    with ExitStack() as stack:
-        opened = {path: stack.enter_context(safe_open(path, framework="pt")) for path in dict.fromkeys(changed.values())}
-        for name in sorted(set(files.where.values())):
-            sizes += _write_file(
-                folder / name, files, [key for key in files.where if files.where[key] == name], changed, opened, cuts or {}
-            )
+    for name in sorted(set(files.where.values())):
+        sizes += _write_file(folder / name, files, [key for key in files.where if files.where[key] == name], changed, cuts or {})
     index = model.path / "model.safetensors.index.json"
     if index.exists():
         mapping = json.loads(model.file(index.name).read_bytes())
@@ -223,7 +230,7 @@ def write_model(folder: Path, files: Files, changed: dict[str, Path], config: di
     return Model(folder)
 
 
-def _write_file(path: Path, files: Files, keys: list[str], changed: dict[str, Path], opened: dict[Path, Any], cuts: dict[str, Cut]) -> int:
+def _write_file(path: Path, files: Files, keys: list[str], changed: dict[str, Path], cuts: dict[str, Cut]) -> int:
     """One safetensors file, tensor after tensor: 8 bytes of header length, the header in JSON, then the data."""
 
     def slot(key: str) -> tuple[str, list[int]]:
@@ -245,7 +252,7 @@ def _write_file(path: Path, files: Files, keys: list[str], changed: dict[str, Pa
     with open(path, "wb") as stream:
         stream.write(struct.pack("<Q", len(text)) + text)
         for key in ordered:
-            tensor = opened[changed[key]].get_tensor(key) if key in changed else files.tensor(key)
+            tensor = from_file(changed[key], key) if key in changed else files.tensor(key)
             if key in cuts:
                 tensor = tensor.index_select(cuts[key].dim, cuts[key].kept)
             stream.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
