@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from paredown.core.errors import DataError
+from paredown.engines import compensation
 from paredown.engines.compensation import inverse_factor, sweep
 from paredown.prune.sparsegpt import sparsegpt
 
@@ -118,3 +119,65 @@ def test_features_that_are_never_there_and_hopeless_inputs():
     assert torch.isfinite(inverse_factor(torch.zeros(4, 4), 0.01)).all()
     with pytest.raises(DataError, match="positive definite"):
         inverse_factor(torch.tensor([[1.0, 9.0], [9.0, -1e9]]), 1e-12)
+
+
+@pytest.mark.parametrize(("columns", "width"), [(128, 300), (4, 300), (5, 261), (300, 300)])
+def test_a_wide_float32_layer_against_a_dense_float64_reference(columns, width):
+    """Errors go right inside a stretch of columns by the kernel and beyond it by a product; together they are elimination."""
+    generator = torch.Generator().manual_seed(columns)
+    x = torch.randn(4 * width, width, generator=generator, dtype=torch.float64) @ torch.randn(
+        width, width, generator=generator, dtype=torch.float64
+    )
+    weight = torch.randn(7, width, generator=generator, dtype=torch.float64)
+    mask = torch.rand(weight.shape, generator=generator) < 0.5
+    gram = x.T @ x
+    upper = inverse_factor(gram.float(), 0.01)
+    damped = gram + 0.01 * gram.diagonal().mean() * torch.eye(width, dtype=torch.float64)
+    expected = column_by_column(weight, damped, mask)
+    done, begin = weight.float(), itertools.count(0, columns)
+
+    def given(part: torch.Tensor, diagonal: torch.Tensor) -> torch.Tensor:
+        start = next(begin)
+        assert torch.equal(diagonal, upper.diagonal()[start : start + part.shape[1]])
+        return mask[:, start : start + part.shape[1]]
+
+    sweep(done, upper, given, columns)
+    assert not done[mask].any()
+    assert float((done - expected).norm() / expected.norm()) < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("at", [0, 3, 40])
+def test_the_kernel_does_what_the_tensor_operations_do(dtype, at):
+    generator = torch.Generator().manual_seed(at)
+    part = torch.randn(9, 70, generator=generator, dtype=dtype)
+    factor = (0.1 * torch.randn(70, 70, generator=generator, dtype=dtype)).triu(1) + torch.eye(70, dtype=dtype)
+    mask = torch.rand(9, 20, generator=generator) < 0.6
+    results = []
+    for take in (compensation._take, compensation._take_on_cpu):
+        changed, errors = part.clone(), torch.zeros_like(part)
+        take(changed, factor, mask, at, errors)
+        results.append((changed, errors))
+    assert torch.equal(results[1][0][:, :at], part[:, :at])
+    for slow, fast in zip(*results, strict=True):
+        assert torch.allclose(slow, fast, rtol=1e-4 if dtype is torch.float32 else 1e-12)
+
+
+def test_a_transposed_weight_is_changed_in_place():
+    weight, x = problem()
+    upper = inverse_factor(x.T @ x, 0.01)
+    stored = weight.T.contiguous()
+    mask = sparsegpt(stored.T, upper, 0.5)
+    plain = weight.clone()
+    assert torch.equal(sparsegpt(plain, upper, 0.5), mask)
+    assert torch.equal(stored.T, plain)
+
+
+@pytest.mark.parametrize("width", [1, 127, 128, 129, 700])
+def test_the_factor_of_wide_matrices(width):
+    generator = torch.Generator().manual_seed(width)
+    x = torch.randn(3 * width, width, generator=generator, dtype=torch.float64)
+    upper = inverse_factor(x.T @ x, 0.01)
+    damped = x.T @ x + 0.01 * (x.T @ x).diagonal().mean() * torch.eye(width, dtype=torch.float64)
+    assert torch.equal(upper, upper.triu())
+    assert torch.allclose(upper @ damped @ upper.T, torch.eye(width, dtype=torch.float64), atol=1e-9)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paredown.core.errors import UserError
-from paredown.engines.masks import choose, lowest, lowest_in_groups, lowest_in_rows, share
+from paredown.engines.masks import choose, clear, lowest, lowest_in_groups, lowest_in_rows, share
 
 
 def by_sorting(row: list[float], count: int) -> list[bool]:
@@ -47,3 +47,17 @@ def test_counts_are_exact():
 def test_a_row_that_no_group_fits_is_a_clear_error():
     with pytest.raises(UserError, match="2:4 needs rows of a multiple of 4"):
         choose(torch.rand(2, 6), 0.5, "2:4")
+
+
+def test_clearing_leaves_plain_zeros_and_nothing_else_changed():
+    weight = torch.tensor([[-1.5, 2.0, -0.0, -3.0]])
+    clear(weight, torch.tensor([[True, False, False, True]]))
+    assert weight.tolist() == [[0.0, 2.0, 0.0, 0.0]]
+    assert not torch.signbit(weight).any()  # -0.0 and 0.0 are other bytes in the file
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_other_number_formats(dtype):
+    scores = torch.rand(5, 33, generator=torch.Generator().manual_seed(2)).to(dtype)
+    expected = [by_sorting(row, 12) for row in scores.tolist()]
+    assert lowest_in_rows(scores, 12).tolist() == expected
