@@ -223,10 +223,10 @@ def test_a_configuration_of_another_model_is_a_clear_error(tmp_path):
     model = tiny_models.model(tmp_path / "model", "llama")
     config = json.loads((model.path / "config.json").read_text())
     (model.path / "config.json").write_text(json.dumps({**config, "intermediate_size": 40}))
-    with pytest.raises(UserError, match="config.json asks for"):
+    with pytest.raises(UserError, match=r"config\.json asks for"):
         walk(Model(model.path), tmp_path / "walk", nothing)
     (model.path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
-    with pytest.raises(UserError, match="no file holds layers.2"):
+    with pytest.raises(UserError, match=r"no file holds layers\.2"):
         walk(Model(model.path), tmp_path / "again", nothing)
     (model.path / "config.json").write_text(json.dumps({**config, "architectures": ["NoSuchModel"]}))
     with pytest.raises(UserError, match="no architecture 'NoSuchModel'"):
@@ -235,7 +235,7 @@ def test_a_configuration_of_another_model_is_a_clear_error(tmp_path):
 
 def test_calibration_windows(tmp_path):
     model = tiny_models.model(tmp_path / "model", "llama")
-    tokens = tiny_models.tokens(tmp_path / "tokens", ["some words to read, number %d" % n for n in range(40)])
+    tokens = tiny_models.tokens(tmp_path / "tokens", [f"some words to read, number {n}" for n in range(40)])
     stream = torch.from_numpy(tokens.ids[:].astype("int64"))
     with running(step(tmp_path / "a")):
         ids = layers.calibration(tokens, model, 320, 32)

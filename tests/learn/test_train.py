@@ -58,7 +58,17 @@ def test_a_trained_model_loads_in_stock_transformers_and_generates(tmp_path):
     assert step.cost.tokens == step.facts["tokens"] > 0
     assert step.cost.flops_how == "counted"
     weights = sum(p.numel() for p in module.parameters())
-    assert 0.5 < step.cost.flops / training_flops(weights, step.cost.tokens) < 3
+    _, alone = run(tmp_path / "alone", Train(budget={"steps": 12}, **SMALL), shape(), source)
+    assert 0.5 < alone.cost.flops / training_flops(weights, alone.cost.tokens) < 1.5
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from paredown.engines.batches import evaluation
+    from paredown.engines.flops import CPU_ATTENTION
+
+    with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as once, torch.no_grad():
+        for batch in evaluation(source, SMALL["length"], SMALL["batch_size"], 16_384):
+            module(input_ids=torch.from_numpy(batch["ids"]), use_cache=False)
+    assert step.cost.flops - alone.cost.flops == 3 * once.get_total_flops(), "evaluations are part of the cost"
 
 
 def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path):

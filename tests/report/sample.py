@@ -119,7 +119,7 @@ def summary(seeds: int = 1) -> dict[str, Any]:
     }
     titles = [("bits per byte, pruned", "bits/byte", "lower", "metric"), ("bits per byte, healed", "bits/byte", "lower", "metric"), ("perplexity, healed", "per token", "lower", "metric"),
               ("decode tokens/s", "tokens/s", "higher", "metric"), ("FLOPs to get there", "FLOPs", "lower", "cost"), ("parameters", "parameters", "lower", "cost"),
-              ("of them not zero", "parameters", "lower", "cost"), ("bytes at rest", "bytes", "lower", "cost")]  # fmt: skip
+              ("non-zero", "parameters", "lower", "cost"), ("bytes at rest", "bytes", "lower", "cost")]  # fmt: skip
     rows = []
     for arm in ARMS:
         spread = [[v * 0.985, v * 1.01] if i < 4 else None for i, v in enumerate(values[arm])] if seeds > 1 else [None] * 8

@@ -56,12 +56,7 @@ class Scores(Artifact):
         return found[metric]
 
     def summary(self) -> str:
-        return ", ".join(
-            f"{row.metric.replace('_', ' ')} {row.value:,.0f}"
-            if abs(row.value) >= 1000
-            else f"{row.metric.replace('_', ' ')} {row.value:.4g}"
-            for row in self.rows()[:3]
-        )
+        return ", ".join(_phrase(row) for row in self.rows()[:2])
 
     @classmethod
     def write(cls, path: Path, rows: Sequence[Score], items: polars.DataFrame | None = None) -> Scores:
@@ -74,3 +69,11 @@ class Scores(Artifact):
         if items is not None:
             items.write_parquet(path / "items.parquet")
         return cls(path)
+
+
+def _phrase(row: Score) -> str:
+    """A metric and its value in a few words."""
+    value = f"{row.value:,.0f}" if abs(row.value) >= 1000 else f"{row.value:.4g}"
+    if row.metric.endswith("_tokens_per_second"):
+        return f"{row.metric.removesuffix('_tokens_per_second')} {value} tokens/s"
+    return f"{row.metric.replace('_', ' ')} {value}"

@@ -62,6 +62,7 @@ class Context:
     engine: Engine = field(default_factory=Engine)
     cost: Cost = field(default_factory=Cost)
     facts: dict[str, Any] = field(default_factory=dict)  # JSON values for the ledger, such as the chosen precision
+    says: str = ""  # one short phrase for the step's line, where the artifact's own says too little
     dropped: dict[str, list[int]] = field(default_factory=dict)  # rule -> [documents, bytes, tokens]
 
     def output(self, part: str) -> Path:

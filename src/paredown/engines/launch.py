@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from typing import IO
 
 KINDS: dict[str, type[Artifact]] = {"Model": Model, "Tokens": Tokens}
-NEWS = "PAREDOWN_NEWS"  # file descriptor that the first process writes its news to
+NEWS = "news.jsonl"  # in the scratch folder; a file, because torchrun closes every other descriptor of its processes
+POLL = 0.05  # seconds between two looks at it
 _shared: dict[int, Path] = {}
 
 
@@ -81,7 +83,8 @@ def launch(strategy: Strategy, inputs: dict[str, Any], processes: int) -> Model:
             }
         )
     )
-    read, write = os.pipe()
+    news = step.scratch / NEWS
+    news.write_text("")
     command = [
         sys.executable,
         "-m",
@@ -92,16 +95,14 @@ def launch(strategy: Strategy, inputs: dict[str, Any], processes: int) -> Model:
     ]
     # torchrun sets one thread a process where nothing is said; the machine's cores are shared out instead.
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // processes))
-    environment = {**os.environ, NEWS: str(write), "OMP_NUM_THREADS": threads}
+    environment = {**os.environ, "OMP_NUM_THREADS": threads}
     with open(step.scratch / "processes.log", "wb") as log:
         child = subprocess.Popen(
             [*command, "-m", "paredown.engines.launch", str(job)],
-            env=environment, pass_fds=(write,), stdout=log, stderr=log, start_new_session=True,
+            env=environment, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
-        os.close(write)
         try:
-            with os.fdopen(read) as news:
-                failure = _listen(news, step)
+            failure = _listen(_growing(news, child), step)
             code = child.wait()
         except KeyboardInterrupt:
             os.killpg(child.pid, signal.SIGINT)
@@ -132,7 +133,21 @@ def _unpacked(value: Any) -> Any:
     return build(value) if "use" in value else KINDS[value["kind"]](value["path"])
 
 
-def _listen(news: IO[str], step: Context) -> errors.PareError | None:
+def _growing(path: Path, child: subprocess.Popen[bytes]) -> Iterator[str]:
+    """The lines of a file as they come, until the process that has them written is gone."""
+    rest = ""
+    with open(path) as stream:
+        while True:
+            over = child.poll() is not None
+            *lines, rest = (rest + stream.read()).split("\n")
+            yield from lines
+            if over:
+                return
+            if not lines:
+                time.sleep(POLL)
+
+
+def _listen(news: Iterator[str], step: Context) -> errors.PareError | None:
     """Pass on what the first process says, until it is gone; its error, if it had one."""
     for line in news:
         kind, values = json.loads(line)
@@ -143,6 +158,7 @@ def _listen(news: IO[str], step: Context) -> errors.PareError | None:
         elif kind == "done":
             step.charge(flops=values["flops"], how=values["how"], tokens=values["tokens"])
             step.facts.update(values["facts"])
+            step.says = values["says"]
         elif kind == "error":
             raised: type[errors.PareError] = getattr(errors, values.pop("kind"))
             return raised(values.pop("what"), **values)
@@ -170,11 +186,7 @@ class _Speaker(Listener):
 def main(path: str) -> int:
     """One of the processes."""
     job = json.loads(Path(path).read_text())
-    first = os.environ.get("RANK") == "0"
-    descriptor = int(os.environ[NEWS])
-    speaker = _Speaker(os.fdopen(descriptor, "w") if first else None)
-    if not first:
-        os.close(descriptor)
+    speaker = _Speaker(open(Path(job["scratch"]) / NEWS, "a") if os.environ.get("RANK") == "0" else None)  # noqa: SIM115 - open to the end
     step = Context(Path(job["folder"]), Path(job["scratch"]), job["seed"], job["name"], speaker)
     strategy: Any = build(job["strategy"])
     try:
@@ -186,14 +198,10 @@ def main(path: str) -> int:
         kind = type(error).__name__
         speaker.say("error", {"kind": kind, "what": error.what, "where": error.where, "kept": error.kept, "todo": error.todo})
         return 1
-    speaker.say("done", {"flops": step.cost.flops, "how": step.cost.flops_how, "tokens": step.cost.tokens, "facts": step.facts})
+    cost = {"flops": step.cost.flops, "how": step.cost.flops_how, "tokens": step.cost.tokens}
+    speaker.say("done", {**cost, "facts": step.facts, "says": step.says})
     return 0
 
 
 if __name__ == "__main__":
-    status = main(sys.argv[1])
-    from torch import distributed
-
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
-    sys.exit(status)
+    sys.exit(main(sys.argv[1]))

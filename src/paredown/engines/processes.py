@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import os
@@ -33,6 +34,8 @@ class Processes:
         if world > 1 and parallel == "none":
             raise UserError(f"{world} processes were started, but parallel is none", todo="set parallel: ddp or parallel: fsdp")
         _check_trackers(trackers, folder)
+        if world > 1 and not torch.distributed.is_initialized():
+            atexit.register(_leave)
         AcceleratorState._reset_state()  # accelerate keeps one state a process; each training chooses anew
         if world == 1:
             PartialState._reset_state()
@@ -138,6 +141,12 @@ class Processes:
     def track(self, values: dict[str, float], step: int) -> None:
         if self._tracking:
             self.accelerator.log(values, step=step)
+
+
+def _leave() -> None:
+    """At the end of a process: threads of a group that is still open would abort it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _check_trackers(names: tuple[str, ...], folder: str) -> None:

@@ -340,6 +340,8 @@ class _Run:
         }
         self.context.charge(flops=flops, how="counted", tokens=state.tokens)
         self.context.facts.update(facts)
+        loss = self.curves.last("loss")
+        self.context.says = f"{state.tokens / 1e6:,.2f}M tokens" + (f", loss {loss:.3f}" if loss is not None else "")
         return Outcome(module, state.step, state.tokens, flops, state.seconds, held_out, facts)
 
 

@@ -107,4 +107,5 @@ class Channels(Strategy):
         walked = layers.walk(model, ids, edit)
         rows = [torch.tensor(block["notes"]["kept"]) for block in walked.blocks]
         context().facts.update(channels=network.channels, channels_kept=len(rows[0]))
+        context().says = f"{len(rows[0]):,} of {network.channels:,} feed-forward channels kept"
         return layers.store(model, walked, config=network.config(len(rows[0])), cuts=network.cuts(walked.pieces, rows))

@@ -125,10 +125,15 @@ def _curve_spec(values: list[dict[str, Any]], label: str, colours: dict[str, str
         detail="seed:N",
     )
     near = alt.selection_point(on="pointermove", nearest=True, fields=["x", "arm", "seed", "kind"], empty=False, clear="pointerout")
-    line = base.transform_filter("datum.kind === 'training'").mark_line(strokeWidth=1.6)
-    ring = base.transform_filter("datum.kind === 'held out'").mark_point(size=55, strokeWidth=1.8, filled=False, opacity=1)
+    kinds = {v["kind"] for v in values}  # a layer without points would make Vega complain of a scale without an extent
+    layers = []
+    if "training" in kinds:
+        layers.append(base.transform_filter("datum.kind === 'training'").mark_line(strokeWidth=1.6))
+    if "held out" in kinds:
+        ring = base.transform_filter("datum.kind === 'held out'").mark_point(size=55, strokeWidth=1.8, filled=False, opacity=1)
+        layers.append(ring.encode(tooltip=tooltip))
     dots = base.mark_circle(size=60).encode(opacity=alt.condition(near, alt.value(1), alt.value(0)), tooltip=tooltip).add_params(near)
-    return _finish(alt.layer(line, ring.encode(tooltip=tooltip), dots), 240)
+    return _finish(alt.layer(*layers, dots), 240)
 
 
 def quality(summary: dict[str, Any], groups: Sequence[Group], colours: dict[str, str]) -> list[Chart]:

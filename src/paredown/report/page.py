@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 FORMAT = 1
 STEADY = 1.5  # most that the fastest of a speed's repeats may be over the slowest
 EXACT = ("cost",)  # kinds of columns that are counted, not estimated from a sample
-ZEROS = ("not zero", "nonzero")  # columns that count zeros: a fact, and no saving where no kernel uses them
+ZEROS = ("non-zero", "nonzero")  # columns that count zeros: a fact, and no saving where no kernel uses them
 
 
 def render(summary: dict[str, Any]) -> str:

@@ -193,7 +193,7 @@ def test_mistakes_of_the_user(tmp_path):
     (tmp_path / "data.xyz").write_text("?")
     with pytest.raises(UserError, match="its ending says no format"):
         read(tmp_path / "d", path=str(tmp_path / "data.xyz"))
-    with pytest.raises(UserError, match="neither state.json"):
+    with pytest.raises(UserError, match=r"neither state\.json"):
         read(tmp_path / "e", path=str(tmp_path), format="datasets")
 
 
