@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
@@ -73,7 +74,7 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> list[str]:
-    """Lines of a table, numbers to the right, headings folded to two lines where that is narrower."""
+    """Lines of a table, numbers to the right, headings folded where that is narrower; notes, with the rows they are about, below."""
     widths = [max([*(len(row[i]) for row in rows), *(len(w) for w in fold(columns[i]))], default=0) for i in range(len(columns))]
     folded = [fold(title) for title in columns]
     height = max((len(f) for f in folded), default=1)
@@ -81,19 +82,28 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Seq
     for level in range(height):
         cells = [([""] * (height - len(f)) + f)[level] for f in folded]
         lines.append("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))).rstrip())
-    for index, row in enumerate(rows):
+    for row in rows:
         line = "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        note = notes[index] if index < len(notes) else ""
-        lines.append(f"{line}   {note}".rstrip())
+        lines.append(line.rstrip())
+    for note in dict.fromkeys(filter(None, notes)):
+        about = ", ".join(row[0] for row, own in zip(rows, notes, strict=False) if own == note)
+        lines.append(f"{about}: {note}")
     return lines
 
 
 def fold(title: str) -> list[str]:
-    if len(title) <= 12 or " " not in title:
-        return [title]
+    """A heading in up to three lines, as narrow as its longest word allows."""
     words = title.split(" ")
-    best = min(range(1, len(words)), key=lambda i: max(len(" ".join(words[:i])), len(" ".join(words[i:]))))
-    return [" ".join(words[:best]), " ".join(words[best:])]
+    best = [title]
+    for lines in (2, 3):
+        if len(max(best, key=len)) <= 12:
+            break
+        for cuts in itertools.combinations(range(1, len(words)), lines - 1):
+            edges = [0, *cuts, len(words)]
+            folded = [" ".join(words[i:j]) for i, j in itertools.pairwise(edges)]
+            if max(map(len, folded)) < max(map(len, best)):
+                best = folded
+    return best
 
 
 class Lines(Reporter):
@@ -175,14 +185,13 @@ def step_line(task: Task, record: Record, cached: bool, indent: int, seeds: int 
 
 
 def describe(record: Record) -> str:
-    """The step's result in a phrase; what it dropped comes first, because that is what one looks for."""
-    if record.dropped:
-        total = sum(row[0] for row in record.dropped.values())
-        if total:
-            rules = sorted(record.dropped.items(), key=lambda item: -item[1][0])
-            shown = f"{len(rules)} rules" if len(rules) > 1 else rules[0][0].replace("_", " ")
-            return f"{record.summary.replace(' documents', ' kept').partition(',  ')[0]}, {total:,} dropped ({shown})"
-    return record.summary
+    """The step's result in a phrase; what was dropped is said beside what was kept."""
+    total = sum(row[0] for row in record.dropped.values())
+    if not total:
+        return record.summary
+    rules = list(record.dropped)
+    shown = f"{len(rules)} rules" if len(rules) > 1 else rules[0].replace("_", " ")
+    return f"{record.summary.replace(' documents', ' kept').partition(', ')[0]}, {total:,} dropped ({shown})"
 
 
 class Tree(Lines):

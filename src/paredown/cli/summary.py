@@ -17,6 +17,7 @@ from paredown.core.plan import Plan, Source, Task
 from paredown.core.workspace import Record, Workspace
 
 SAMPLES = 6
+MOST_METRICS = 5
 REJECTED = 3  # shown of each rule
 TEXT = 600  # characters shown of a rejected document
 MEASURING = ("measure.", "infer.")  # stages whose cost is not part of making the model
@@ -42,8 +43,11 @@ def build(
     seeds = len(recipe.seeds)
     fresh = [r for key, r in records.items() if key not in cached]
     verdict = (
-        f"{seeds} seed{'s' * (seeds != 1)}: no verdict. Differences between arms of one run may be noise; a verdict needs several seeds."
+        "1 seed: no verdict. Differences between arms of one run may be noise; a verdict needs several seeds."
+        if seeds == 1
+        else f"{seeds} seeds: no verdict. The table shows means; whether they differ by more than noise is not tested yet."
     )
+    untested = "1 seed" if seeds == 1 else f"{seeds} seeds, not tested yet"
     energies = [r.cost.get("energy_joules") for r in fresh]
     measured = [e for e in energies if e is not None]
     return {
@@ -65,7 +69,7 @@ def build(
         "seeds": recipe.seeds,
         "steps": steps,
         "table": table,
-        "claims": [{"text": str(claim), "verdict": "no verdict", "reason": f"{seeds} seed{'s' * (seeds != 1)}"} for claim in recipe.claims],
+        "claims": [{"text": str(claim), "verdict": "no verdict", "reason": untested} for claim in recipe.claims],
         "verdict": verdict,
         "totals": {
             "seconds": round(sum(r.cost.get("seconds") or 0 for r in fresh), 2),
@@ -156,7 +160,7 @@ def _table(plan: Plan, records: dict[str, Record]) -> dict[str, Any]:
     costs = (
         ("FLOPs to get there", "FLOPs", "lower"),
         ("parameters", "parameters", "lower"),
-        ("of them not zero", "parameters", "lower"),
+        ("non-zero", "parameters", "lower"),
         ("bytes at rest", "bytes", "lower"),
     )
     columns += [{"title": title, "unit": unit, "better": better, "kind": "cost"} for title, unit, better in costs]
@@ -189,7 +193,7 @@ def _all_metrics(plan: Plan, records: dict[str, Record]) -> dict[str, tuple[str,
             if isinstance(made, Scores):
                 for row in made.rows():
                     found[f"{task.name} {row.metric.replace('_', ' ')}"] = (task.name, row.metric)
-    return found
+    return dict(list(found.items())[:MOST_METRICS])  # a recipe that wants others names them under `summary`
 
 
 def _key(plan: Plan, arm: str, seed: int, step: str) -> str | None:

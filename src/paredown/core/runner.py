@@ -282,7 +282,7 @@ def _make_locked(
             knobs=task.strategy.knobs(),
             inputs={name: str(value) for name, value in _named(task).items()},
             seed=task.seed,
-            summary=result.summary(),
+            summary=step.says or result.summary(),
             cost=cost,
             facts=step.facts,
             dropped=step.dropped,
