@@ -113,6 +113,8 @@ def test_mistakes_fit_one_screen_and_exit_with_2(paredown: Program, recipe: Path
         (("run",), 2, "Missing argument"),
         (("show", "prune.wandaa"), 2, "did you mean prune.wanda?"),
         (("list", "prnue"), 2, "did you mean prune?"),
+        (("list", "--tag", "when-befor"), 2, "did you mean when-before?"),
+        (("list", "prune", "--tag", "when-before"), 2, "nothing under prune has the tag when-before"),
         (("report",), 2, "no run in this workspace yet"),
         (("gc",), 2, "there is no workspace here"),
         (("run", "x.yaml", "--engine", "spark"), 2, "is none of local, ray"),
@@ -134,9 +136,26 @@ def test_a_failing_step_exits_with_1_and_debug_shows_the_traceback(paredown: Pro
     assert "Traceback" in paredown("run", "f.yaml", "--debug").stderr
 
 
+def test_what_nobody_foresaw_is_one_screen_too(paredown: Program, recipe: Path) -> None:
+    paredown("run", str(recipe))
+    done = paredown("report", "--output", f"{recipe}/below/a/file.html")
+    assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (1, "", False)
+    assert "NotADirectoryError" in done.stderr
+    assert "--debug" in done.stderr
+
+
+def test_without_arguments_it_says_what_it_can(paredown: Program) -> None:
+    done = paredown()
+    assert done.returncode == 2
+    assert done.stderr.strip() == paredown("--help").stdout.strip()
+
+
 def test_dry_run_runs_nothing(paredown: Program, recipe: Path) -> None:
+    (recipe.parent / "seeds.yaml").write_text(TEXT + "seeds: [0, 1]\n")
     done = paredown("run", str(recipe), "--dry-run")
     assert "nothing was run" in done.stdout
+    assert "numbers [1]" not in done.stdout
+    assert "numbers [1] " in paredown("run", "seeds.yaml", "--dry-run").stdout
     assert not list((recipe.parent / ".paredown" / "steps").iterdir())
     found = json.loads(paredown("run", str(recipe), "--dry-run", "--json").stdout)
     assert [s["cached"] for s in found["steps"]] == [False] * len(found["steps"])

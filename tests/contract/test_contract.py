@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from inputs import KINDS, make, settings  # type: ignore[import-not-found]
 
+from paredown.artifacts.scores import Scores
 from paredown.core import catalog
 from paredown.core.artifact import Artifact, Bundle
 from paredown.core.context import Context, Listener, running
@@ -133,6 +134,17 @@ def test_same_bytes_twice_inputs_untouched_and_quick(name: str, tmp_path: Path) 
     assert first.summary(), "a summary for the progress line"
     opted_out(name, "same bytes twice")
     assert digest(first) == digest(second)
+
+
+@pytest.mark.parametrize("name", [e.name for e in ENTRIES if e.result == "Scores"])
+def test_a_measurement_makes_exactly_the_metrics_that_it_declares(name: str, tmp_path: Path) -> None:
+    """So that a misspelt metric of a claim is found before anything runs."""
+    strategy = build(name, tmp_path / "knobs")
+    assert isinstance(strategy, Strategy)
+    made = run(strategy, inputs(strategy, "sound", tmp_path), tmp_path / "a")
+    assert isinstance(made, Scores)
+    assert list(dict.fromkeys(row.metric for row in made.rows())) == list(strategy.metrics)
+    assert catalog.entry(name).metrics == strategy.metrics, "the catalog reads them from the source text: write them out"
 
 
 def result_kinds(annotation: Any) -> tuple[type, ...]:

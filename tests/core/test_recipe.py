@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+from pydantic import ValidationError
+
+from paredown.core import catalog
 from paredown.core import recipe as recipes
-from paredown.core.errors import RecipeError
-from paredown.core.plan import make
+from paredown.core.errors import RecipeError, UserError
+from paredown.core.plan import Source, make
 
 GOOD = """\
 seed: 3
@@ -99,6 +103,15 @@ def test_arms_share_their_common_prefix_and_skip_hands_through() -> None:
     assert recipe.control == "control"
 
 
+def test_the_outside_world_is_looked_at_once_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of many files takes a second to look through, and four arms with three seeds would do it twelve times."""
+    looks: list[str] = []
+    monkeypatch.setattr(catalog.load("toy.numbers"), "external", lambda self: looks.append(self.strategy_name()))
+    plan = make(recipes.loads(ARMS + "seeds: [0, 1, 2]\n"))
+    assert len([t for t in plan.tasks.values() if t.name == "numbers"]) == 3
+    assert looks == ["toy.numbers"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
@@ -106,6 +119,7 @@ def test_arms_share_their_common_prefix_and_skip_hands_through() -> None:
         ("double.mark:", "double.makr:", "double.makr: no such knob of toy.double"),
         ("beats: control", "beats: contrl", "claims.beats: 'contrl' is no arm"),
         ("metric: score.length", "metric: scores.length", "claims.metric: there is no step scores"),
+        ("metric: score.length", "metric: double.length", "claims.metric: double makes no metrics (toy.double gives Corpus)"),
         ("by: 0.5", "by: -1", "claims.by: expected a number of 0 or more"),
         ("by: 0.5", "within: 0.5", "claims.within: a beats claim takes by"),
         ("reference: plain", "reference: plane", "reference: 'plane' is no arm"),
@@ -115,6 +129,29 @@ def test_arms_share_their_common_prefix_and_skip_hands_through() -> None:
 )
 def test_mistakes_in_arms_and_claims(old: str, new: str, what: str) -> None:
     assert any(what in found for _, _, found, _ in mistakes(ARMS.replace(old, new, 1)))
+
+
+def test_a_part_of_a_skipped_step_is_what_stands_in_for_it() -> None:
+    """`$halves.train` of a skipped step is the corpus that it would have cut, which has no part `train`."""
+    plan = make(recipes.loads(GOOD + "arms:\n  whole: {halves.skip: true}\n"))
+    double, score = (next(t for t in plan.tasks.values() if t.name == name) for name in ("double", "score"))
+    assert score.inputs == {"corpus": Source(double.key, None)}
+    found = mistakes(GOOD.replace("$halves.train", "$halves.held_out") + "arms:\n  whole: {halves.skip: true}\n")
+    assert "$halves.held_out is not there: halves is skipped in this arm" in found[0][2]
+
+
+def test_what_pydantic_would_bend_is_refused_in_a_notebook_too() -> None:
+    """A single part where a list belongs was read as an empty list: the hook would have been left out without a word."""
+    train = catalog.load("learn.train")
+    with pytest.raises(ValidationError, match=r"expected a list, such as \[learn\.hooks\.keep_zeros\]"):
+        train(budget={"steps": 1}, hooks=catalog.build("learn.hooks.keep_zeros"))
+    with pytest.raises(ValidationError, match="true is not a number"):
+        train(budget={"steps": True})
+    assert catalog.load("corpus.clean.code")(keep_rejected=True).knobs()["keep_rejected"] is True
+
+
+def test_a_measurement_that_declares_no_metrics_may_make_any() -> None:
+    assert recipes.loads(ARMS.replace("score.length", "score.width")).claims[0].metric == "score.width"
 
 
 def test_set_overrides_and_its_mistakes_name_the_option() -> None:
@@ -148,3 +185,14 @@ def test_deep_and_exploding_files_are_clean_errors() -> None:
     laughs = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
     assert "anchors and aliases" in mistakes(laughs)[0][2]
     assert "more than" in mistakes("steps: [" + "1," * 30_000 + "1]")[0][2]
+
+
+def test_a_recipe_that_is_not_there_names_the_nearest_or_the_one_that_ships(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(GOOD)
+    with pytest.raises(UserError) as caught:
+        recipes.load(tmp_path / "mien.yaml")
+    assert caught.value.todo == f"did you mean {tmp_path / 'mine.yaml'}?"
+    with pytest.raises(UserError) as caught:
+        recipes.load(tmp_path / "away" / "x.yaml")
+    shipped = caught.value.todo.partition(" ships with paredown")[0]
+    assert Path(shipped).read_text() == (Path(__file__).parents[2] / "recipes" / "quickstart.yaml").read_text()

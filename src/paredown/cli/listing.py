@@ -31,6 +31,11 @@ def list_(
             f"nothing in the catalog begins with {family}", todo=f"did you mean {close[0]}?" if close else "paredown list shows all"
         )
     found = [e for e in map(catalog.entry, names) if set(tag or []) <= set(e.tags)]
+    if tag and not found:
+        tags = {t for e in map(catalog.entry, names) for t in e.tags}
+        close = [n for t in tag if t not in tags for n in nearest(t, tags)]
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(tags))}"
+        raise UserError(f"nothing{f' under {family}' if family else ''} has the tag {' and '.join(tag)}", todo=hint)
     if as_json:
         import json
 

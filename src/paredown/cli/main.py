@@ -9,7 +9,7 @@ import sys
 from typing import Any, NoReturn
 
 import typer
-from typer._click.exceptions import ClickException  # typer carries its own copy of click
+from typer._click.exceptions import ClickException, NoArgsIsHelpError  # typer carries its own copy of click
 
 from paredown.cli import doctor, gc, listing, report, run, schema, show
 from paredown.core.errors import PareError, RecipeError, UserError
@@ -48,6 +48,9 @@ def main() -> NoReturn:
     except typer.Abort:
         code = 130
         print("stopped", file=sys.stderr)
+    except NoArgsIsHelpError as error:
+        code = 2
+        print(error.format_message(), file=sys.stderr)
     except ClickException as error:
         code = 2
         _print_error(UserError(error.format_message(), todo=_usage(error)), as_json)
@@ -57,6 +60,12 @@ def main() -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except Exception as error:  # the edge: what nobody foresaw is still one screen, and one object with --json
+        code = 1
+        said = " ".join(str(error).split())[:400]
+        _print_error(PareError(f"{type(error).__name__}: {said}", todo="run again with --debug for the place in the code"), as_json)
+        if debug:
+            raise
     sys.exit(code if isinstance(code, int) else 0)
 
 

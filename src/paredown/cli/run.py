@@ -79,7 +79,8 @@ def _dry_run(plan: Any, workspace: Any, as_json: bool) -> int:
             size(estimate["memory"]) + " memory" if estimate.get("memory") else "",
         ]
         state = "cached" if row["cached"] else ("to run  " + ", ".join(c for c in cost if c)).rstrip()
-        print(f"  {row['name']:<18} {row['strategy']:<26} {arms:<24} {state}".rstrip())
+        name = row["name"] if row["seed"] is None or len(plan.recipe.seeds) == 1 else f"{row['name']} [{row['seed']}]"
+        print(f"  {name:<18} {row['strategy']:<26} {arms:<24} {state}".rstrip())
     print("\nnothing was run")
     return 0
 
@@ -173,8 +174,9 @@ def answer(found: dict[str, Any], plan: Any) -> list[str]:
     lines = [""]
     titles = ["", *(c["title"] for c in table["columns"])]
     rows = [[row["label"], *(number(v, c["unit"]) for v, c in zip(row["values"], table["columns"], strict=True))] for row in table["rows"]]
-    lines += [f"  {line}" for line in text_table(titles, rows, [row["note"] for row in table["rows"]])]
-    lines.append("")
+    if any(any(row["values"]) for row in table["rows"]):  # a recipe that only makes data has nothing to compare
+        lines += [f"  {line}" for line in text_table(titles, rows, [row["note"] for row in table["rows"]])]
+        lines.append("")
     if len(found["arms"]) > 1:
         lines += [
             f"  {found['verdict']}",

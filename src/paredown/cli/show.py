@@ -31,7 +31,7 @@ def show(
         found: dict[str, Any] = {
             "name": entry.name, "kind": entry.kind, "summary": entry.summary, "source": entry.source, "inputs": inputs, "result": entry.result,
             "knobs": knobs, "costs": entry.costs, "control": entry.control, "not_for": entry.not_for, "tags": list(entry.tags),
-            "systems": list(entry.systems), "extras": list(entry.extras), "file": str(entry.path),
+            "systems": list(entry.systems), "extras": list(entry.extras), "metrics": list(entry.metrics), "file": str(entry.path),
         }  # fmt: skip
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
@@ -41,6 +41,7 @@ def show(
         takes = ", ".join(f"{i['name']}: {i['type']}" + ("" if i["required"] else " (optional)") for i in inputs)
         _row("takes", takes or "nothing")
         _row("gives", entry.result)
+        _row("metrics", ", ".join(entry.metrics))
     else:
         _row("kind", entry.kind)
     width = max((len(k["name"] or "") for k in knobs), default=0)

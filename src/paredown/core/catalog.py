@@ -56,6 +56,7 @@ class Entry:
     systems: tuple[int, ...] = ()
     extras: tuple[str, ...] = ()
     seeded: bool = False
+    metrics: tuple[str, ...] = ()
     knobs: tuple[Knob, ...] = ()
     inputs: tuple[tuple[str, str, bool], ...] = ()  # name, annotation, required
     result: str = ""
@@ -152,6 +153,7 @@ def _card(name: str, path: Path, module: str, node: ast.ClassDef, source: bytes)
         systems=tuple(constants.get("systems") or ()),
         extras=tuple(constants.get("extras") or ()),
         seeded=bool(constants.get("seeded")),
+        metrics=tuple(constants.get("metrics") or ()),
         knobs=tuple(knobs),
         inputs=tuple(inputs),
         result=result,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+ONE_SCREEN = 22  # lines
 
 
 class PareError(Exception):
@@ -80,11 +83,13 @@ class RecipeError(UserError):
 
     def __str__(self) -> str:
         lines = [self.what, ""]
-        for mistake in self.mistakes:
+        for number, mistake in enumerate(self.mistakes):
             place = mistake.file or f"{self.file}:{mistake.line}:{mistake.column}"
-            lines.append(f"  {place}  {mistake.what}")
-            if mistake.hint:
-                lines.append(f"      {mistake.hint}")
+            said = [f"  {place}  {mistake.what}"]
+            said += textwrap.wrap(mistake.hint, 100, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False)
+            if number and len(lines) + len(said) > ONE_SCREEN:
+                return "\n".join([*lines, f"  and {len(self.mistakes) - number} more; --json gives them all"])
+            lines += said
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[object, ...]:

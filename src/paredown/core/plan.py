@@ -74,15 +74,17 @@ def make(recipe: Recipe) -> Plan:
         RecipeError: the outside world does not hold what a step reads, such as a missing file.
     """
     plan = Plan(recipe, {}, {})
+    outside: dict[str, Any] = {}
     mistakes = []
     for seed in recipe.seeds:
         for arm, steps in recipe.arms.items():
             keys: dict[str, Source] = {}
             for step in steps.values():
                 try:
-                    source = _add(plan, step, arm, seed, keys, recipe)
+                    source = _add(plan, step, arm, seed, keys, outside)
                 except PareError as error:
-                    mistakes.append(step.node.mistake(f"{step.name}: {error.what}", error.todo))
+                    named = [n for key, n in step.node.value.items() if key != "use" and isinstance(n.value, str) and n.value in error.what]
+                    mistakes.append((named or [step.node])[0].mistake(f"{step.name}: {error.what}", error.todo))
                     source = Source("0" * 64, None)
                 keys[step.name] = source
     if mistakes:
@@ -90,9 +92,11 @@ def make(recipe: Recipe) -> Plan:
     return plan
 
 
-def _add(plan: Plan, step: Step, arm: str, seed: int, keys: dict[str, Source], recipe: Recipe) -> Source:
+def _add(plan: Plan, step: Step, arm: str, seed: int, keys: dict[str, Source], outside: dict[str, Any]) -> Source:
     def source(reference: Reference) -> Source:
         found = keys[reference.step]
+        if (arm, seed, reference.step) in plan.skipped:  # a part of a skipped step is its first one: what stands in for the step
+            return found
         return Source(found.key, reference.part if reference.part is not None and found.part is None else found.part)
 
     if step.skip and step.handed_through:
@@ -109,14 +113,17 @@ def _add(plan: Plan, step: Step, arm: str, seed: int, keys: dict[str, Source], r
         else:
             inputs[name] = value
     own_seed = seed if step.strategy.seeded else None
-    key = step_key(step.strategy, inputs, own_seed)
+    spec = json.dumps(step.strategy.spec(), sort_keys=True)
+    if spec not in outside:  # looked at once a plan: arms and seeds share it, and a folder of many files takes a second
+        outside[spec] = step.strategy.external()
+    key = step_key(step.strategy, inputs, own_seed, outside[spec])
     task = plan.tasks.setdefault(key, Task(key, step.name, step.strategy, inputs, own_seed))
     task.cells.append((arm, seed, step.name))
     return Source(key, None)
 
 
-def step_key(strategy: Strategy, inputs: dict[str, Source | Part | tuple[Source, ...]], seed: int | None) -> str:
-    """Hash of all that decides the step's bytes."""
+def step_key(strategy: Strategy, inputs: dict[str, Source | Part | tuple[Source, ...]], seed: int | None, external: Any) -> str:
+    """Hash of all that decides the step's bytes; `external` is what the strategy says of the outside world."""
 
     def plain(value: Source | Part | tuple[Source, ...]) -> Any:
         if isinstance(value, Part):
@@ -133,7 +140,7 @@ def step_key(strategy: Strategy, inputs: dict[str, Source | Part | tuple[Source,
         "knobs": strategy.knobs(),
         "inputs": {name: plain(value) for name, value in inputs.items()},
         "seed": seed,
-        "external": strategy.external(),
+        "external": external,
         "libraries": {name: _version(name) for extra in ("", *strategy.extras) for name in LIBRARIES.get(extra, ())},
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

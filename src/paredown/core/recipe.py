@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paredown.core.errors import Mistake, RecipeError, UserError
+from paredown.core import catalog
+from paredown.core.errors import Mistake, RecipeError, UserError, nearest
 from paredown.core.strategy import Part, Strategy
 from paredown.core.yaml import Node, parse
+
+QUICKSTART = "quickstart.yaml"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Step:
     strategy: Strategy | None  # None where an error kept it from being built
     inputs: dict[str, Value]
     result: Any  # annotation of the result
+    takes: dict[str, Any] = field(default_factory=dict)  # input name -> annotation
     skip: bool = False
     handed_through: Reference | None = None  # what stands in for the result of a skipped step
     node: Node = field(default_factory=lambda: Node(None))
@@ -83,6 +87,13 @@ class Recipe:
     control: str | None = None  # the arm that is the honest control
 
 
+def shipped() -> str:
+    """The recipe that comes with the package: inside of it where it is installed, beside its sources in a checkout."""
+    folders = [catalog.PACKAGE / "recipes", catalog.PACKAGE.parents[1] / "recipes"]
+    found = next((folder / QUICKSTART for folder in folders if (folder / QUICKSTART).exists()), Path("recipes") / QUICKSTART)
+    return str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)
+
+
 def load(file: str | Path, settings: Iterable[str] = ()) -> Recipe:
     """Read and check a recipe; `settings` are dotted overrides such as `tokens.vocab_size=2048`.
 
@@ -94,9 +105,10 @@ def load(file: str | Path, settings: Iterable[str] = ()) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(
-            f"no such recipe: {file}", todo="paredown run recipes/quickstart.yaml runs the one that ships with paredown"
-        ) from None
+        beside = sorted(p.name for p in path.parent.glob("*.y*ml"))
+        close = nearest(path.name, beside)
+        todo = f"did you mean {path.parent / close[0]}?" if close else f"{shipped()} ships with paredown"
+        raise UserError(f"no such recipe: {file}", todo=todo) from None
     except UnicodeDecodeError as error:
         raise UserError(f"the recipe is no UTF-8 text: byte {error.start} cannot be read", where=str(file)) from None
     except OSError as error:
@@ -107,12 +119,13 @@ def load(file: str | Path, settings: Iterable[str] = ()) -> Recipe:
 def loads(text: str, file: str = "recipe.yaml", settings: Iterable[str] = ()) -> Recipe:
     """Check a recipe's text."""
     from paredown.core.recipe_checks import RecipeChecker
+    from paredown.core.wording import distinct
 
     root = parse(text, file)
     checker = RecipeChecker(file)
     recipe = checker.recipe(root, text, list(settings))
     if checker.mistakes:
-        raise RecipeError(file, dict.fromkeys(checker.mistakes))
+        raise RecipeError(file, distinct(checker.mistakes))
     if recipe is None:
         raise RecipeError(file, [Mistake(1, 1, "the recipe holds nothing")])
     return recipe

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from paredown.core import catalog
-from paredown.core.recipe_checks import KINDS
+from paredown.core.recipe_checks import FILE_NAME, KINDS
 from paredown.core.strategy import Configured, Part, Strategy, alternatives
 
 REFERENCE = {"type": "string", "pattern": r"^\$[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_]*)?$", "description": "$step or $step.part"}
@@ -46,7 +46,7 @@ def recipe() -> dict[str, Any]:
         "required": ["steps"],
         "additionalProperties": False,
         "properties": {
-            "name": named,
+            "name": {**named, "pattern": FILE_NAME.pattern.replace(r"\Z", "$")},
             "description": named,
             "seed": {"type": "integer", "minimum": 0},
             "seeds": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},

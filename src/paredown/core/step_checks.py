@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import typing
 from typing import Any
@@ -11,13 +12,15 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from paredown.core import catalog
-from paredown.core.errors import Mistake, PareError, RecipeError
+from paredown.core.errors import Mistake, PareError, RecipeError, nearest
 from paredown.core.recipe import Reference, Step, Value
 from paredown.core.strategy import Configured, Part, Strategy, alternatives
 from paredown.core.wording import (
+    culprit,
     did_you_mean,
     elsewhere,
     kind_of,
+    known_keys,
     locate,
     main_part,
     main_type,
@@ -164,14 +167,19 @@ class StepChecker:
                     inputs[key] = value
             elif key != "use":
                 knobs[key] = child
+        meant = {found for key in knobs if key not in loaded.model_fields for found in nearest(key, signature.inputs)}
         for key in signature.inputs:
-            if key not in node.value and key not in signature.optional:
+            if key not in node.value and key not in signature.optional and key not in meant:  # a misspelt one is reported as such
                 self.add(node.mistake(f"{name}.{key}: missing", f"{loaded.strategy_name()} takes {takes(signature)}", at_key=True))
         strategy = self._configured(name, node, loaded, knobs, tuple(signature.inputs))
-        return Step(name, strategy, inputs, signature.result, skip, node=node)  # type: ignore[arg-type]
+        return Step(name, strategy, inputs, signature.result, signature.inputs, skip, node=node)  # type: ignore[arg-type]
 
     def _load(self, name: str, node: Node) -> type[Configured] | None:
         use = node.value.get("use")
+        meant = next((key for key in node.value if nearest(key, ["use"])), None)
+        if use is None and meant:
+            self.add(node.value[meant].mistake(f"{name}.{meant}: no such key of a step or part", "did you mean use?", at_key=True))
+            return None
         if use is None:
             self.add(node.mistake(f"{name}.use: missing", "it names the strategy, such as use: prune.wanda", at_key=True))
             return None
@@ -225,7 +233,7 @@ class StepChecker:
         for key, child in knobs.items():
             info = kind.model_fields.get(key)
             if info is None:
-                names = [*kind.model_fields, *inputs]
+                names = [*kind.model_fields, *inputs, "use", *(["skip"] if issubclass(kind, Strategy) else [])]
                 hint = did_you_mean(key, names) or (
                     f"its knobs are {', '.join(kind.model_fields)}" if kind.model_fields else "it has no knobs"
                 )
@@ -258,9 +266,14 @@ class StepChecker:
                 if only is not None and first not in only:
                     continue
                 place, dotted = locate(node, knobs, loc)
-                missing = item["type"] == "missing"
-                said = "missing" if missing else message(item)
-                self.add(place.mistake(f"{'.'.join([where, *dotted])}: {said}", comments.get(first, ""), at_key=missing))
+                kind_of_error = item["type"]
+                said = "missing" if kind_of_error == "missing" else message(item)
+                hint = comments.get(first, "")
+                if kind_of_error == "extra_forbidden":
+                    hint = did_you_mean(str(loc[-1]), known_keys(kind, loc)) or hint
+                at_key = kind_of_error in ("missing", "extra_forbidden")
+                blamed = culprit(said, knobs if not loc else place.value) if kind_of_error == "value_error" else None
+                self.add((blamed or place).mistake(f"{'.'.join([where, *dotted])}: {said}", hint, at_key=at_key or blamed is not None))
             return None
         except PareError as error:
             self.add(node.mistake(f"{where}: {error.what}", error.todo))
@@ -283,62 +296,69 @@ class StepChecker:
         if not step.skip or step.result is None:
             return
         wanted = main_type(step.result)
-        signature = type(step.strategy).signature() if step.strategy else None
         for name, value in step.inputs.items():
-            accepted = alternatives(signature.inputs[name]) if signature else ()
+            accepted = alternatives(step.takes[name])
             if isinstance(value, Reference) and any(isinstance(a, type) and issubclass(a, wanted) for a in accepted):
                 step.handed_through = value
                 return
         self.add(step.node.value["skip"].mistake(f"{step.name}: cannot be skipped: it takes no {say(wanted)} that could be handed through"))
 
     def _check_references(self, step: Step, steps: dict[str, Step]) -> None:
-        if step.strategy is None:
-            signature = None
-        else:
-            signature = type(step.strategy).signature()
         for name, value in step.inputs.items():
             child = step.node.value[name]
             references = value if isinstance(value, tuple) else (value,)
             for index, reference in enumerate(references):
                 if isinstance(reference, Reference):
                     node = child.value[index] if isinstance(value, tuple) else child
-                    self._check_reference(f"{step.name}.{name}", node, reference, signature.inputs[name] if signature else None, steps)
+                    self._check_reference(step, name, node, reference, steps)
 
-    def _check_reference(self, where: str, node: Node, reference: Reference, annotation: Any, steps: dict[str, Step]) -> None:
+    def _check_reference(self, step: Step, name: str, node: Node, reference: Reference, steps: dict[str, Step]) -> None:
+        where = f"{step.name}.{name}"
         source = steps.get(reference.step)
         if source is None:
             self.add(node.mistake(f"{where}: there is no step {reference.step}", did_you_mean(reference.step, steps, "$")))
             return
-        result = source.result
         seen = set()
         while source.skip and source.handed_through and source.name not in seen:  # the type that a skipped step really hands on
             seen.add(source.name)
             if reference.part not in (None, main_part(source.result)):
+                if reference.part not in parts_of(source.result):
+                    break  # it is no part of the step in the other arms either
                 self.add(node.mistake(f"{where}: ${reference} is not there: {source.name} is skipped in this arm"))
                 return
             reference = source.handed_through
-            source = steps.get(reference.step)
-            if source is None:
+            if reference.step not in steps:
                 return
-            result = source.result
-        if result is None:
+            source = steps[reference.step]
+        if source.result is None:
             return
-        using = source.strategy.strategy_name() if source.strategy else "?"
-        parts = parts_of(result)
+        using = source.node.value["use"].value
+        parts = parts_of(source.result)
         if reference.part is not None and reference.part not in parts:
-            listing = f"its parts are {', '.join(parts)}" if parts else f"it gives one {say(result)}: write ${reference.step}"
+            listing = f"its parts are {', '.join(parts)}" if parts else f"it gives one {say(source.result)}: write ${reference.step}"
             hint = did_you_mean(reference.part, parts, f"${reference.step}.") or listing
             self.add(node.mistake(f"{where}: ${reference} is no part of {reference.step} ({using})", hint))
             return
-        if annotation is None:
+        if getattr(source.strategy, f"keep_{reference.part}", True) is False:  # by convention the knob that keeps a part is named so
+            self.add(node.mistake(f"{where}: ${reference} is not kept by {using}", f"set {reference.step}.keep_{reference.part}: true"))
             return
-        members = [m for a in alternatives(annotation) for m in (typing.get_args(a)[:1] if typing.get_origin(a) is tuple else (a,))]
-        given = [parts[reference.part]] if reference.part else ([result] if not parts else [result, main_type(result)])
+        members = [m for a in alternatives(step.takes[name]) for m in (typing.get_args(a)[:1] if typing.get_origin(a) is tuple else (a,))]
+        given = [parts[reference.part]] if reference.part else [source.result, main_type(source.result)]
         if not any(isinstance(g, type) and isinstance(m, type) and issubclass(g, m) for g in given for m in members):
             wanted = " or ".join(say(m) for m in members)
             fitting = [f"${reference.step}.{p}" for p, t in parts.items() if t in members]
-            hint = f"did you mean {fitting[0]}?" if fitting else ""
+            hint = f"did you mean {fitting[0]}?" if fitting else self._givers(members, step, steps)
             self.add(node.mistake(f"{where}: takes {wanted}, but ${reference} is {say(given[-1])} ({using})", hint))
+
+    def _givers(self, members: list[Any], step: Step, steps: dict[str, Step]) -> str:
+        """Which steps that stand before `step` give what it takes."""
+        found = []
+        for other in itertools.takewhile(lambda s: s is not step, steps.values()):
+            parts = {"": main_type(other.result), **parts_of(other.result)} if other.result is not None else {}
+            fitting = next((part for part, kind in parts.items() if kind in members), None)
+            if fitting is not None:
+                found.append(f"${other.name}" + (f".{fitting}" if fitting else ""))
+        return f"there is {', '.join(found[-5:])}" if found else ""
 
     def _ordered(self, steps: dict[str, Step]) -> dict[str, Step]:
         """Steps in an order in which they can run; as written where that is one."""

@@ -6,7 +6,7 @@ import inspect
 import typing
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Share = Annotated[float, Field(ge=0, lt=1)]  # a share that may be nothing but not all
 Positive = Annotated[float, Field(gt=0)]
@@ -21,6 +21,18 @@ class Configured(BaseModel):
     tags: ClassVar[tuple[str, ...]] = ()  # taxonomy: when, what, speed-up, needs
     systems: ClassVar[tuple[int, ...]] = ()  # numbers of the published systems that use it
     extras: ClassVar[tuple[str, ...]] = ()  # optional dependencies that it needs
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_meant(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what pydantic would bend without a word: true for a number, one part for a list (it would be read as none)."""
+        members = alternatives(cls.model_fields[info.field_name or ""].annotation)
+        kinds = [typing.get_args(m)[0] if typing.get_origin(m) is Annotated else m for m in members]
+        if isinstance(value, bool) and (int in kinds or float in kinds) and bool not in kinds:
+            raise ValueError(f"{str(value).lower()} is not a number")
+        if isinstance(value, Part) and any(typing.get_origin(k) is tuple for k in kinds):
+            raise ValueError(f"expected a list, such as [{value.strategy_name()}]")
+        return value
 
     @classmethod
     def strategy_name(cls) -> str:
@@ -65,6 +77,7 @@ class Strategy(Configured):
     """
 
     seeded: ClassVar[bool] = False  # draws random numbers; only then is the seed part of the step's key
+    metrics: ClassVar[tuple[str, ...]] = ()  # of a measurement: the rows that it always writes, so that a recipe's metrics can be checked
 
     def external(self) -> Any:
         """State of the outside world that the result depends on (files read, the precision of this machine).

@@ -8,11 +8,18 @@ import typing
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pydantic import BaseModel
+
 from paredown.core import catalog
 from paredown.core.artifact import Artifact, Bundle
-from paredown.core.errors import nearest
+from paredown.core.errors import Mistake, nearest
 from paredown.core.strategy import Part, Signature, alternatives
 from paredown.core.yaml import Node
+
+TYPES = {  # the beginnings of pydantic's error types, in the recipe's words
+    "int": "a whole number", "float": "a number", "bool": "true or false", "string": "text", "tuple": "a list", "list": "a list",
+    "dict": "a mapping", "model": "a mapping",
+}  # fmt: skip
 
 
 def elsewhere(node: Node, file: str) -> Node:
@@ -43,6 +50,25 @@ def kind_of(node: Node) -> str:
 def did_you_mean(name: str, choices: Iterable[str], prefix: str = "") -> str:
     close = nearest(name, choices)
     return f"did you mean {prefix}{close[0]}?" if close else ""
+
+
+def distinct(mistakes: Iterable[Mistake]) -> list[Mistake]:
+    """Each mistake once: one that several arms share names the strategy of the first."""
+    found: dict[tuple[str, int, int, str], Mistake] = {}
+    for mistake in mistakes:
+        found.setdefault((mistake.file, mistake.line, mistake.column, mistake.what.partition(" (")[0]), mistake)
+    return list(found.values())
+
+
+def known_keys(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Keys of the mapping that holds the last key of a pydantic location; none where that is no mapping with fixed keys."""
+    for step in loc[:-1]:
+        info = kind.model_fields.get(str(step))
+        nested = [a for a in alternatives(info.annotation) if isinstance(a, type) and issubclass(a, BaseModel)] if info else []
+        if not nested:
+            return []
+        kind = nested[0]
+    return list(kind.model_fields)
 
 
 def say(annotation: Any) -> str:
@@ -108,11 +134,17 @@ def locate(node: Node, knobs: dict[str, Node], loc: tuple[int | str, ...]) -> tu
     return place, dotted
 
 
+def culprit(said: str, keys: Any) -> Node | None:
+    """Of the given keys that a finding about a whole mapping names, the one that stands last: an override rather than what it overrides."""
+    named = [keys[word] for word in dict.fromkeys(re.findall(r"\w+", said)) if word in keys] if isinstance(keys, dict) else []
+    return max(named, key=lambda node: (bool(node.file), node.key), default=None)
+
+
 def message(item: Any) -> str:
     """pydantic's finding in the recipe's words."""
     context = item.get("ctx", {})
     value = item["input"]
-    shown = repr(value) if not isinstance(value, bool) else str(value).lower()
+    shown = kind_of(Node(value)) if value is None or isinstance(value, (bool, dict)) else repr(value)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     limits = {
         "less_than": ("below", "lt"),
@@ -123,7 +155,10 @@ def message(item: Any) -> str:
     kind = item["type"]
     if kind in limits:
         word, bound = limits[kind]
-        return f"{shown} is not {word} {context[bound]}"
+        limit = context[bound]
+        return f"{shown} is not {word} {int(limit) if float(limit).is_integer() else limit}"
+    if kind.partition("_")[0] in TYPES and kind.endswith(("_type", "_parsing", "_from_float")):
+        return f"{shown} is not {TYPES[kind.partition('_')[0]]}"
     if kind == "literal_error":
         close = nearest(str(value), [c.strip("'") for c in re.findall(r"'[^']*'", context["expected"])])
         return f"{shown} is none of {context['expected']}" + (f"; did you mean {close[0]}?" if close else "")

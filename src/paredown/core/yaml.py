@@ -22,6 +22,7 @@ _NULL = re.compile(r"(~|null|Null|NULL|)\Z")
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INT = re.compile(r"[-+]?[0-9][0-9_]*\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?\Z")
+_KEY = re.compile(r"\s+[\w.-]+\s*\Z")  # what stands before the colon of a line that holds a key
 _NOT_FINITE = re.compile(r"([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z")
 
 
@@ -60,10 +61,7 @@ def parse(text: str, file: str) -> Node:
         events = YAML(typ="safe", pure=True).parse(io.StringIO(text))
         return _Builder(file).document(events)
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem = " ".join(str(error.problem or error.context or "no valid YAML").split())
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise RecipeError(file, [Mistake(line, column, f"no valid YAML: {problem}")]) from None
+        raise RecipeError(file, [_explained(error, text)]) from None
     except (YAMLError, ValueError, RecursionError, IndexError, AttributeError, TypeError, AssertionError) as error:
         # the reader's own errors (control characters) carry an offset, not a mark; the scanner can also fail on broken input
         line, column = _place_of_bad_character(text)
@@ -139,6 +137,32 @@ class _Builder:
             place = (name.start_mark.line + 1, name.start_mark.column + 1)
             mapping[name.value] = self.node(next(events), events, depth + 1, place)
         return Node(mapping, line, column, key)
+
+
+def _explained(error: MarkedYAMLError, text: str) -> Mistake:
+    """The parser's finding at the token that is to blame, with the usual cause of its kind in plain words."""
+    problem = " ".join(str(error.problem or error.context or "cannot be read").split())
+    mark, opened = error.problem_mark or error.context_mark, error.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    lines = text.split("\n")
+    before = lines[line - 1][: column - 1] if line <= len(lines) else ""
+    hint = ""
+    if line <= len(lines) and lines[line - 1][column - 1 : column] == "\t":
+        problem = "a tab; YAML is indented with spaces"
+    elif problem.startswith("mapping values are not allowed") and _KEY.match(before):
+        problem, column = "a key where a value goes on", len(before) - len(before.lstrip()) + 1
+        hint = "is the line indented deeper than its neighbours above?"
+    elif problem.startswith("mapping values are not allowed"):
+        hint = "text that holds a colon and a blank is written in quotes"
+    elif "block end" in problem:
+        problem, hint = "a key that belongs to nothing above it", "is the line indented like its neighbours?"
+    elif problem.startswith("expected ',' or") and opened:
+        bracket = problem.partition("',' or '")[2][:1]
+        hint = f"a comma is missing before it, or the {'{' if bracket == '}' else '['} of line {opened.line + 1}, column {opened.column + 1} is not closed"
+    elif opened and ("end of stream" in problem or "expected ':'" in problem):
+        line, column = opened.line + 1, opened.column + 1
+        problem = "a quote that is not closed" if "end of stream" in problem else "a line that is neither a key with its colon nor a value"
+    return Mistake(line, column, f"no valid YAML: {problem}", hint)
 
 
 def _place_of_bad_character(text: str) -> tuple[int, int]:

@@ -32,6 +32,7 @@ class Perplexity(Strategy):
 
     tags: ClassVar[tuple[str, ...]] = ("when-after", "what-data", "speedup-none", "needs-data")
     extras: ClassVar[tuple[str, ...]] = ("train",)
+    metrics: ClassVar[tuple[str, ...]] = ("bits_per_byte", "perplexity", "loss")
 
     max_tokens: Annotated[float, Field(ge=1)] | None = None  # predicted tokens to measure on at most, whole documents; default all of them
     length: Count | None = None  # tokens a window; default the model's context, at most 2048

@@ -1,0 +1,236 @@
+"""`--json`: exactly one object on standard output, errors too, and its keys are those of docs/json.md, both ways."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from pages import ROOT, blocks, tokens  # type: ignore[import-not-found]
+
+from paredown.core.yaml import parse
+
+Program = Callable[..., "subprocess.CompletedProcess[str]"]
+Keys = dict[str, dict[str, str]]  # path of an object ("" for the whole) -> key -> what the page says of it
+TOY = """\
+steps:
+  numbers: {use: toy.numbers, count: 6}
+  double: {use: toy.double, corpus: $numbers}
+  score: {use: toy.length, corpus: $double}
+"""
+SMALL = (  # the recipe of docs/recipes.md in a few seconds
+    "library.limit=12", "tokens.vocab_size=280", "dense.budget={steps: 2}", "dense.length=32", "dense.batch_size=4", "dense.evaluate_every=1", "dense.log_every=1",
+    "dense.model.hidden_size=16", "dense.model.layers=1", "dense.model.intermediate_size=24", "split.held_out=0.3", "quality.max_tokens=400", "code.max_lines=400",
+)  # fmt: skip
+MORE = """
+  samples: {use: infer.generate, model: $smaller, prompts: ["def"], new_tokens: 2}
+arms:
+  control: {}
+  gentle: {smaller.sparsity: 0.5}
+claims:
+  - {metric: quality.loss, arm: gentle, beats: control}
+"""
+
+
+def page() -> dict[str, Keys]:
+    """Verb -> what docs/json.md says of its object."""
+    found: dict[str, Keys] = {}
+    verb = path = ""
+    stream = tokens(ROOT / "docs" / "json.md")
+    for number, token in enumerate(stream):
+        if token.type == "heading_open":
+            text = stream[number + 1].content
+            if token.tag == "h2":
+                verb, path = text.strip("`").removeprefix("paredown "), ""
+                found[verb] = {}
+            elif token.tag == "h3":
+                path = text.strip("`")
+        elif token.type == "tr_open" and stream[number + 1].type == "td_open":
+            keys, said = (t.content for t in stream[number : number + 7] if t.type == "inline")
+            for key in re.findall(r"`(\w+)`", keys):
+                assert key not in found[verb].setdefault(path, {}), f"{verb} {path}: {key} stands twice"
+                found[verb][path][key] = said
+    return found
+
+
+def objects(value: Any, path: str) -> Iterator[dict[str, Any]]:
+    """The objects at a path such as `steps[].cost`."""
+    if not path:
+        yield value
+        return
+    name, _, rest = path.partition(".")
+    many = name.endswith("[]")
+    inner = value.get(name.removesuffix("[]"))
+    for item in inner if many and inner is not None else [inner]:
+        if item:  # null and empty: there is none
+            yield from objects(item, rest)
+
+
+def compare(documented: Keys, printed: list[Any], name: str) -> None:
+    """Every key that is printed is documented, and every documented key is printed somewhere."""
+    for path, keys in documented.items():
+        seen = [found for value in printed for found in objects(value, path)]
+        assert set().union(*seen) == set(keys), f"{name} {path}"
+        for key, said in keys.items():
+            below = f"{path}.{key}".lstrip(".")
+            values = [found[key] for found in seen if key in found]
+            holds = any(isinstance(v, dict) for v in values)
+            rows = any(isinstance(v, list) and v and isinstance(v[0], dict) for v in values)
+            if holds or rows:
+                table = below + "[]" * rows in documented
+                assert table != ("keys vary" in said), f"{name}: {below} has either a table of its own or keys that vary"
+
+
+def only_object(done: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, Any]:
+    assert done.returncode == code, done.stdout + done.stderr
+    found = json.loads(done.stdout)  # fails where anything else stands there
+    assert isinstance(found, dict)
+    assert "Traceback" not in done.stderr
+    return found
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    path = tmp_path / "toy.yaml"
+    path.write_text(TOY)
+    return path
+
+
+def test_the_page_has_every_verb() -> None:
+    assert list(page()) == ["Errors", "run", "run --dry-run", "list", "show", "report", "schema", "doctor", "gc"]
+
+
+def test_run_and_report(paredown: Program, tmp_path: Path) -> None:
+    first = next(b for b in blocks("yaml") if b.page == "docs/recipes.md")
+    (tmp_path / "small.yaml").write_text(first.text.rstrip() + MORE)
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    found = only_object(paredown("run", "small.yaml", "--json", *settings, timeout=300))
+    compare(page()["run"], [found], "run")
+    assert {step["status"] for step in found["steps"]} == {"done"}
+    assert any(step["samples"] for step in found["steps"])
+    written = only_object(paredown("report", "--json"))
+    compare(page()["report"], [written], "report")
+    assert Path(tmp_path, written["report"]).stat().st_size == written["bytes"]
+
+
+def test_run_of_what_is_cached_waiting_or_skipped(paredown: Program, toy: Path) -> None:
+    allowed = page()["run"]
+    for settings in ((), (), ("--set", "double.skip=true", "--no-report")):
+        found = only_object(paredown("run", "toy.yaml", "--json", *settings))
+        for path, keys in allowed.items():
+            for seen in objects(found, path):
+                assert set(seen) == set(keys), path
+    assert found["report"] is None
+
+
+def test_a_stopped_run(tmp_path: Path, paredown: Program) -> None:
+    (tmp_path / "slow.yaml").write_text(
+        "steps:\n  numbers: {use: toy.numbers}\n  slow: {use: toy.slow, corpus: $numbers, units: 100, seconds: 0.2}\n"
+    )
+    command = [sys.executable, "-m", "paredown.cli.main", "run", "slow.yaml", "--json"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list(tmp_path.glob(".paredown/work/*/scratch/1.txt")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    found = only_object(subprocess.CompletedProcess(command, process.returncode, out, err), 130)
+    assert found["status"] == "interrupted"
+    assert [step["status"] for step in found["steps"]] == ["done", "waiting"]
+    assert set(found) == set(page()["run"][""])
+
+
+def test_dry_run(paredown: Program, toy: Path) -> None:
+    before = only_object(paredown("run", "toy.yaml", "--dry-run", "--json"))
+    compare(page()["run --dry-run"], [before], "run --dry-run")
+    assert not list(toy.parent.glob(".paredown/steps/*"))
+
+
+def test_list_show_and_schema(within: Program) -> None:
+    compare(page()["list"], [only_object(within("list", "--json"))], "list")
+    compare(page()["list"], [only_object(within("list", "prune", "--tag", "what-channels", "--json"))], "list")
+    shown = [only_object(within("show", name, "--json")) for name in ("prune.wanda", "learn.hooks.keep_zeros", "measure.speed")]
+    compare(page()["show"], shown, "show")
+    schema = only_object(within("schema", "--json"))
+    assert schema == only_object(within("schema"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator.check_schema(only_object(within("schema", "prune.wanda", "--json")))
+    text = (ROOT / "recipes" / "quickstart.yaml").read_text()
+    jsonschema.Draft202012Validator(schema).validate(parse(text, "quickstart.yaml").plain())
+    wrong = jsonschema.Draft202012Validator(schema).iter_errors(parse(text.replace("threshold: 0.8", "threshold: 8"), "").plain())
+    assert list(wrong), "the schema knows the range of a knob"
+
+
+def test_doctor_and_gc(paredown: Program, toy: Path) -> None:
+    outside = only_object(paredown("doctor", "--json"))
+    only_object(paredown("run", "toy.yaml", "--json"))
+    only_object(paredown("run", "toy.yaml", "--json", "--set", "numbers.count=3"))
+    only_object(paredown("run", "toy.yaml", "--json"))
+    sound = only_object(paredown("doctor", "--verify", "--json"))
+    compare(page()["doctor"], [outside, sound], "doctor")
+    shown = only_object(paredown("gc", "--json"))
+    gone = only_object(paredown("gc", "--yes", "--json"))
+    compare(page()["gc"], [shown, gone], "gc")
+    assert [row["removed"] for row in gone["folders"]] == [True, True, True]
+    assert only_object(paredown("gc", "--json"))["folders"] == []
+    shard = next(toy.parent.glob(".paredown/steps/toy.numbers-*/corpus/*.parquet"))
+    shard.write_bytes(shard.read_bytes() + b"x")
+    damaged = only_object(paredown("doctor", "--verify", "--json"), 1)
+    compare(page()["doctor"], [damaged], "doctor")
+    assert list(damaged["damaged"]) == [shard.parts[-3]]
+    repaired = only_object(paredown("doctor", "--verify", "--repair", "--json"))
+    assert repaired["removed"] == [shard.parts[-3]]
+    assert repaired["sound"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "what"),
+    [
+        (("rnu",), 2, "No such command"),
+        ((), 2, "No such option"),
+        (("run",), 2, "Missing argument"),
+        (("run", "nowhere.yaml"), 2, "no such recipe"),
+        (("run", "toy.yaml", "--engine", "spark"), 2, "is none of local, ray"),
+        (("run", "toy.yaml", "--jobs", "0"), 2, "--jobs"),
+        (("run", "toy.yaml", "--nonsense"), 2, "No such option"),
+        (("run", "toy.yaml", "--set", "numbers.count=none"), 2, "1 mistake"),
+        (("run", "toy.yaml", "--set", "numbers.count=none", "--dry-run"), 2, "1 mistake"),
+        (("run", "toy.yaml", "--workspace", "toy.yaml"), 1, "the workspace cannot be made"),
+        (("list", "prnue"), 2, "nothing in the catalog begins with prnue"),
+        (("list", "--tag", "none"), 2, "has the tag none"),
+        (("show", "prune.wandaa"), 2, "no strategy prune.wandaa"),
+        (("schema", "prune.wandaa"), 2, "no strategy prune.wandaa"),
+        (("report",), 2, "no run in this workspace yet"),
+        (("gc",), 2, "there is no workspace here"),
+    ],
+)
+def test_errors(within: Program, toy: Path, arguments: tuple[str, ...], code: int, what: str) -> None:
+    found = only_object(within(*arguments, "--json"), code)
+    documented = {path: keys for path, keys in page()["Errors"].items() if found["error"].get("mistakes") or path != "error.mistakes[]"}
+    if "mistakes" not in found["error"]:
+        documented["error"] = {key: said for key, said in documented["error"].items() if key != "mistakes"}
+    compare(documented, [found], "error")
+    assert what in found["error"]["what"]
+    assert found["error"]["exit_code"] == code
+
+
+def test_errors_of_a_run_and_of_what_it_left(paredown: Program, within: Program, tmp_path: Path, toy: Path) -> None:
+    (tmp_path / "fail.yaml").write_text("steps:\n  numbers: {use: toy.numbers}\n  fail: {use: toy.fail, corpus: $numbers, how: data}\n")
+    found = only_object(paredown("run", "fail.yaml", "--json"), 1)
+    assert found["error"]["where"] == "step fail (toy.fail), shard-00000"
+    assert found["error"]["do"] == "paint it"
+    reports = tmp_path / ".paredown" / "reports"
+    (reports / "toy.json").write_text("{")
+    assert "damaged" in only_object(within("report", "toy", "--json"), 1)["error"]["what"]
+    (reports / "toy.json").write_text("{}")
+    assert only_object(within("report", "toy", "--json"), 1)["error"]["exit_code"] == 1
+    (tmp_path / ".paredown" / "ledger.sqlite").write_bytes(b"no database at all" * 100)
+    assert "the ledger is damaged" in only_object(within("run", "toy.yaml", "--json"), 1)["error"]["what"]
