@@ -35,7 +35,7 @@ def test_an_even_model_needs_the_logarithm_of_its_vocabulary(tmp_path, step):
     assert scores.value("perplexity") == pytest.approx(tiny.VOCABULARY)
     assert scores.value("loss") == pytest.approx(math.log(tiny.VOCABULARY))
     assert scores.value("bits_per_byte") == pytest.approx(math.log2(tiny.VOCABULARY) * predicted / size)
-    assert [row.subject for row in scores.rows()] == ["quality"] * 3
+    assert [row.subject for row in scores.rows()] == [model.identity] * 3
 
 
 def test_items_sum_to_the_rows_and_cost_is_charged(tmp_path, step):

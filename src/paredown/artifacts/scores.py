@@ -20,7 +20,7 @@ class Score(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    subject: str  # what was measured, such as the model's step
+    subject: str  # the identity of what was measured
     metric: str
     value: float
     unit: str = ""

@@ -102,7 +102,7 @@ class Tokens(Artifact):
 
     def summary(self) -> str:
         ratio = self.text_bytes / max(1, self.tokens)
-        return f"{self.tokens / 1e6:,.2f}M tokens, {ratio:.2f} bytes a token"
+        return f"{say_tokens(self.tokens)}, {ratio:.2f} bytes a token"
 
     @classmethod
     def write(
@@ -139,6 +139,11 @@ class Tokens(Artifact):
         info = {"vocab_size": vocab_size, "documents": len(sizes), "tokens": total, "bytes": int(sum(sizes)), "end_of_text": end_of_text}
         (path / INDEX).write_bytes(orjson.dumps(info, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
         return cls(path)
+
+
+def say_tokens(count: int) -> str:
+    """Tokens as one reads them."""
+    return f"{count / 1e6:,.2f}M tokens" if count >= 1e5 else f"{count:,} tokens"
 
 
 @dataclass(frozen=True)

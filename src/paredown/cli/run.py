@@ -50,11 +50,10 @@ def _dry_run(plan: Any, workspace: Any, as_json: bool) -> int:
     from paredown.cli.screen import headline, print_json, seconds, size
     from paredown.core import plan as plans
 
-    guess = plans.forecast(plan, workspace)
+    guesses = plans.estimates(plan, workspace)
+    guess = plans.forecast(plan, guesses)
     rows = []
     for task in plan.tasks.values():
-        record = workspace.find(task.key, task.use)
-        estimate = {} if record else plans.estimate(task, workspace, plan)
         rows.append(
             {
                 "name": task.name,
@@ -62,8 +61,8 @@ def _dry_run(plan: Any, workspace: Any, as_json: bool) -> int:
                 "seed": task.seed,
                 "strategy": task.use,
                 "key": task.key,
-                "cached": record is not None,
-                "estimate": estimate,
+                "cached": task.key not in guesses,
+                "estimate": guesses.get(task.key, {}),
             }
         )
     if as_json:

@@ -166,6 +166,7 @@ def headline(plan: Plan, forecast: Forecast) -> str:
         pieces.append(f"{forecast.cached} cached")
         cost = [
             f"about {seconds(forecast.seconds)}",
+            f"{count(forecast.tokens)} tokens" if forecast.tokens else "",
             f"{size(forecast.disk)} disk" if forecast.disk else "",
             f"{size(forecast.memory)} memory" if forecast.memory else "",
         ]

@@ -66,6 +66,11 @@ class Artifact:
         except json.JSONDecodeError as error:
             raise DataError(f"{self.kind}: {name} is no JSON: {error}", where=str(self.path / name)) from None
 
+    @property
+    def identity(self) -> str:
+        """What names this very content: the beginning of its hash, or the folder's name where it was not sealed."""
+        return str(self._manifest().get("hash", self.path.name))[:16]
+
     def size(self) -> int:
         """Bytes on disk, the manifest not counted."""
         return sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file() and p.name != MANIFEST)

@@ -80,12 +80,8 @@ class Ledger:
         with self._open() as db:
             db.execute("update runs set finished = ?, status = ? where id = ?", (time.time(), status, run))
 
-    def run_step(self, run: str, arm: str, seed: int, name: str, key: str, position: int, cached: bool) -> None:
-        with self._open() as db:
-            db.execute("insert or replace into run_steps values (?, ?, ?, ?, ?, ?, ?)", (run, arm, seed, name, key, position, int(cached)))
-
     def run_steps(self, rows: list[tuple[str, str, int, str, str, int, int]]) -> None:
-        """Many rows of `run_step` in one transaction."""
+        """Rows (run, arm, seed, name, key, position, cached) in one transaction."""
         with self._open() as db:
             db.executemany("insert or replace into run_steps values (?, ?, ?, ?, ?, ?, ?)", rows)
 
@@ -106,11 +102,6 @@ class Ledger:
             )
             points = [(key, metric, int(s), int(t), float(v)) for metric, curve in curves.items() for s, t, v in curve]
             db.executemany("insert or replace into curves values (?, ?, ?, ?, ?)", points)
-
-    def past_seconds(self) -> dict[str, float]:
-        """Wall seconds of every step made so far, by key."""
-        with self._open() as db:
-            return dict(db.execute("select key, wall_seconds from steps where wall_seconds is not null").fetchall())
 
     def curves(self, keys: list[str]) -> dict[str, dict[str, list[list[float]]]]:
         """Curves by step key and metric, each [[step, tokens, value], ...]."""

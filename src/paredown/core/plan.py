@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,6 +142,7 @@ def step_key(strategy: Strategy, inputs: dict[str, Source | Part | tuple[Source,
         "inputs": {name: plain(value) for name, value in inputs.items()},
         "seed": seed,
         "external": external,
+        "python": sys.version_info[:2],  # its Unicode tables decide what a word is
         "libraries": {name: _version(name) for extra in ("", *strategy.extras) for name in LIBRARIES.get(extra, ())},
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
@@ -164,15 +166,21 @@ def _version(library: str) -> str:
         return "missing"
 
 
-def resolve(task: Task, find: dict[str, Record], annotations: dict[str, Any]) -> dict[str, Any]:
+def resolve(
+    task: Task, find: dict[str, Record], annotations: dict[str, Any], foreseen: dict[str, dict[str, float]] | None = None
+) -> dict[str, Any]:
     """The task's inputs as artifacts, bundles and parts, by what each parameter of the callee takes.
+
+    What is not made yet is given as its entry in `foreseen`.
 
     Raises:
         DataError: a part was not kept by the step that would make it.
     """
     signature = type(task.strategy).signature()
 
-    def one(source: Source, annotation: Any) -> Artifact | Bundle:
+    def one(source: Source, annotation: Any) -> Artifact | Bundle | dict[str, float]:
+        if foreseen and source.key in foreseen:
+            return foreseen[source.key]
         result = find[source.key].result(annotations[source.key])
         if source.part is None:
             if isinstance(result, Bundle) and not any(isinstance(a, type) and isinstance(result, a) for a in alternatives(annotation)):
@@ -200,45 +208,36 @@ def resolve(task: Task, find: dict[str, Record], annotations: dict[str, Any]) ->
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run will take, summed over the steps that are not cached; None where nothing is known."""
+    """What a run will take, summed over the steps that are not cached."""
 
     steps: int
     cached: int
-    seconds: float | None
+    seconds: float
     disk: float
     memory: float
     tokens: float
 
 
-def forecast(plan: Plan, workspace: Workspace) -> Forecast:
-    """Sum of the steps' own estimates; quick, and computed from knobs and from what exists already."""
-    seconds = disk = memory = tokens = 0.0
-    cached = 0
-    for task in plan.tasks.values():
-        if workspace.find(task.key, task.use):
-            cached += 1
-            continue
-        guess = estimate(task, workspace, plan)
-        seconds += guess.get("seconds", 1.0)
-        disk += guess.get("disk", 0.0)
-        tokens += guess.get("tokens", 0.0)
-        memory = max(memory, guess.get("memory", 0.0))
-    return Forecast(len(plan.tasks), cached, seconds, disk, memory, tokens)
+def forecast(plan: Plan, guesses: dict[str, dict[str, float]]) -> Forecast:
+    """Sum of the steps' own estimates; a step that says nothing counts as a second."""
+
+    def total(what: str, otherwise: float = 0.0) -> float:
+        return sum(guess.get(what, otherwise) for guess in guesses.values())
+
+    memory = max((guess.get("memory", 0.0) for guess in guesses.values()), default=0.0)
+    return Forecast(len(plan.tasks), len(plan.tasks) - len(guesses), total("seconds", 1.0), total("disk"), memory, total("tokens"))
 
 
-def estimate(task: Task, workspace: Workspace, plan: Plan) -> dict[str, float]:
-    """The step's own estimate from the inputs that exist."""
-    found: dict[str, Record] = {}
+def estimates(plan: Plan, workspace: Workspace) -> dict[str, dict[str, float]]:
+    """What each step that is not made yet will take, by key; from knobs, from what exists, and from what earlier steps foresee."""
+    guesses: dict[str, dict[str, float]] = {}
+    records: dict[str, Record] = {}
     annotations: dict[str, Any] = {}
-    for source in task.sources():
-        producer = plan.tasks[source.key]
-        record = workspace.find(source.key, producer.use)
+    for task in plan.tasks.values():
+        record = workspace.find(task.key, task.use)
         if record:
-            found[source.key] = record
-            annotations[source.key] = type(producer.strategy).signature().result
-    inputs: dict[str, Any] = {}
-    if len(found) == len({s.key for s in task.sources()}):
-        inputs = resolve(task, found, annotations)
-    else:
-        inputs = {name: value if isinstance(value, Part) else None for name, value in task.inputs.items()}
-    return task.strategy.estimate(inputs)
+            records[task.key] = record
+            annotations[task.key] = type(task.strategy).signature().result
+        else:
+            guesses[task.key] = task.strategy.estimate(resolve(task, records, annotations, guesses))
+    return guesses

@@ -59,7 +59,7 @@ def run(plan: Plan, workspace: Workspace, reporter: Reporter, settings: Settings
         PareError: a step failed; the others that it does not hold up were still finished where several run at once.
         KeyboardInterrupt: stopped; finished steps and the progress of the running one are kept.
     """
-    guess = plans.forecast(plan, workspace)
+    guess = plans.forecast(plan, plans.estimates(plan, workspace))
     preflight(guess, workspace)
     reporter.planned(plan, guess)
     done: dict[str, Record] = {}

@@ -89,7 +89,8 @@ class Strategy(Configured):
     def estimate(self, inputs: dict[str, Any]) -> dict[str, float]:
         """What the step will take, for the pre-flight: any of `seconds`, `disk`, `memory` (bytes), `tokens`.
 
-        `inputs` are the artifacts that exist already, the parts, and None for what is not made yet.
+        More keys may say what is known of the result beforehand, such as `vocab_size` or `parameters`. `inputs` are the
+        artifacts that exist already, the parts, and for what is not made yet the estimate of the step that will make it.
         """
         return {}
 

@@ -11,9 +11,9 @@ FLOPS_PER_SECOND = 5e10  # two cores in fp32; for estimates only
 
 
 def calibrated(model: Any, tokens: int, *, gram: bool = False) -> dict[str, float]:
-    """Seconds, memory and disk of a calibrated walk over `model`; nothing where the model is not made yet."""
+    """Seconds, memory and disk of a calibrated walk over `model`, or over what is foreseen of one."""
     if not isinstance(model, Model):
-        return {}
+        return foreseen(model, 2.0 * tokens * (2 if gram else 1))
     try:
         config = model.config
     except PareError:
@@ -25,3 +25,11 @@ def calibrated(model: Any, tokens: int, *, gram: bool = False) -> dict[str, floa
     flops = 2.0 * size / 4 * tokens + (blocks * (2.0 * tokens * (2 * hidden**2 + inner**2) + 4 / 3 * inner**3) if gram else 0)
     memory = 4e8 + 2 * size / blocks + 4.0 * tokens * (4 * hidden + 3 * inner) + (12.0 * inner**2 if gram else 0)
     return {"seconds": flops / FLOPS_PER_SECOND, "memory": memory, "disk": 2.0 * size, "tokens": float(tokens)}
+
+
+def foreseen(model: Any, flops: float) -> dict[str, float]:
+    """Of a model that is not made yet: its parameters, and the time and disk of so many FLOPs a parameter."""
+    parameters = model.get("parameters", 0.0) if isinstance(model, dict) else 0.0
+    if not parameters:
+        return {}
+    return {"seconds": flops * parameters / FLOPS_PER_SECOND, "disk": 8.0 * parameters, "parameters": parameters}

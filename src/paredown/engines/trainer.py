@@ -30,6 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from paredown.artifacts.tokens import say_tokens
 from paredown.core.context import Context
 from paredown.core.errors import DataError
 from paredown.engines import checkpoints, telemetry
@@ -341,7 +342,7 @@ class _Run:
         self.context.charge(flops=flops, how="counted", tokens=state.tokens)
         self.context.facts.update(facts)
         loss = self.curves.last("loss")
-        self.context.says = f"{state.tokens / 1e6:,.2f}M tokens" + (f", loss {loss:.3f}" if loss is not None else "")
+        self.context.says = say_tokens(state.tokens) + (f", loss {loss:.3f}" if loss is not None else "")
         return Outcome(module, state.step, state.tokens, flops, state.seconds, held_out, facts)
 
 

@@ -76,13 +76,14 @@ class Train(Strategy):
         from paredown.engines.precision import resolve_device
 
         model, tokens = inputs.get("model"), inputs.get("tokens")
-        vocab = tokens.vocab_size if isinstance(tokens, Tokens) else 8192
+        foreseen = tokens if isinstance(tokens, dict) else {}
+        vocab = tokens.vocab_size if isinstance(tokens, Tokens) else int(foreseen.get("vocab_size", 8192))
         if isinstance(model, Architecture):
             weights = model.parameters(vocab)
         elif isinstance(model, Model):
             weights = model.size() // 4
         else:
-            weights = 1_000_000
+            weights = int(model.get("parameters", 1e6)) if isinstance(model, dict) else 1_000_000
         speed = FLOPS_PER_SECOND["cuda" if resolve_device(self.device).startswith("cuda") else "cpu"]
         step_tokens = self.batch_size * self.length
         if self.budget.seconds is not None:
@@ -92,7 +93,8 @@ class Train(Strategy):
             seen = self.budget.tokens or (self.budget.steps or 0) * step_tokens or spent
             seconds = training_flops(weights, seen) / speed
         activations = step_tokens / self.accumulate * (3 * vocab + 200 * (weights / 1000) ** 0.5) * 4
-        return {"seconds": seconds, "tokens": seen, "memory": 4e8 + 16 * weights + activations, "disk": 4 * weights + 2 * 12 * weights}
+        memory, disk = 4e8 + 16 * weights + activations, 4.0 * weights + 2 * 12 * weights
+        return {"seconds": seconds, "tokens": seen, "memory": memory, "disk": disk, "parameters": float(weights)}
 
     def __call__(self, model: Model | Architecture, tokens: Tokens, held_out: Tokens | None = None) -> Model:
         """The trained model with its tokenizer.

@@ -78,7 +78,7 @@ class Perplexity(Strategy):
             ("perplexity", _exp(loss), "per token"),
             ("loss", loss, "nats/token"),
         ]
-        cost = {"subject": context().name, "n": len(chosen), "flops": found.flops, "tokens": found.read}
+        cost = {"subject": model.identity, "n": len(chosen), "flops": found.flops, "tokens": found.read}
         scores = [Score.model_validate({"metric": name, "value": value, "unit": unit, **cost}) for name, value, unit in rows]
         columns = {"bits": found.nats / math.log(2), "bytes": found.text_bytes, "tokens": found.tokens}
         items = pl.concat(

@@ -77,7 +77,7 @@ class Speed(Strategy):
             device=scoring.device().type, threads=torch.get_num_threads(),
             **{name: {"min": values[0], "median": statistics.median(values), "max": values[-1]} for name, values in rates.items()},
         )  # fmt: skip
-        subject, count = context().name, model.parameters()
+        subject, count = model.identity, model.parameters()
         scores = [
             Score(
                 subject=subject,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from paredown.artifacts.model import Model
 from paredown.core.context import context
@@ -28,6 +28,11 @@ class Random(Strategy):
 
     sparsity: Share = 0.5  # share of each linear layer's weights set to zero, 0 <= s < 1; with a pattern it follows from that
     pattern: Literal["unstructured", "2:4", "4:8"] = "unstructured"  # or so many zeros of each so many neighbours in a row
+
+    def estimate(self, inputs: dict[str, Any]) -> dict[str, float]:
+        from paredown.engines.estimates import calibrated
+
+        return calibrated(inputs.get("model"), 0)
 
     def __call__(self, model: Model) -> Model:
         """The model with zeros; shapes stay.

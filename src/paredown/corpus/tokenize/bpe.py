@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -29,6 +29,9 @@ class Bpe(Strategy):
     vocab_size: Annotated[int, Field(ge=257)] = 4096  # tokens, the 256 bytes and the end-of-text mark among them
     min_frequency: Count = 2  # how often a pair must stand in the corpus to become a token
     training_bytes: Count = 200_000_000  # most UTF-8 bytes to learn the vocabulary from, taken from the front
+
+    def estimate(self, inputs: dict[str, Any]) -> dict[str, float]:
+        return {"vocab_size": float(self.vocab_size)}
 
     def __call__(self, corpus: Corpus, held_out: Corpus | None = None) -> Tokenized:
         """
