@@ -296,7 +296,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=given.folder) as temporary:
         if given.memory:
-            memory_of_blocks(Path(temporary))
+            memory_of_blocks(Path(temporary), given.rounds)
         else:
             times(Path(temporary), given.peer, given.rounds, given.peer_batch)
 
@@ -318,18 +318,16 @@ def times(folder: Path, python: str | None, rounds: int, batch: int) -> None:
         print(f"{name}: {json.dumps(value)}")
 
 
-def memory_of_blocks(folder: Path) -> None:
-    print(f"{'blocks':>6} {'model MB':>9}  side        peak MiB  before the call  growth")
+def memory_of_blocks(folder: Path, rounds: int) -> None:
+    print(f"{'blocks':>6} {'model MB':>9}  side        peak MiB: min, median, max    growth by the call: min, median, max")
     for blocks in (4, 16, 32):
         here = folder / str(blocks)
         spawn(sys.executable, "make", str(here), str(blocks))
         size = (here / "model" / "model.safetensors").stat().st_size / 1e6
         for side in OURS[1:]:
-            run = spawn(sys.executable, side, str(here), str(here / side), "1")
-            print(
-                f"{blocks:>6} {size:9.0f}  {side:<10} {run['peak']:9.0f} {run['before']:16.0f} {run['peak'] - run['before']:7.0f}",
-                flush=True,
-            )
+            runs = [spawn(sys.executable, side, str(here), str(here / f"{side}-{number}"), "1") for number in range(rounds)]
+            peaks, growths = [run["peak"] for run in runs], [run["peak"] - run["before"] for run in runs]
+            print(f"{blocks:>6} {size:9.0f}  {side:<10} {span(peaks, '{:8.0f}')}   {span(growths, '{:10.0f}')}", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from paredown.artifacts.corpus import Corpus
 from paredown.core.context import Context, Engine, running
 from paredown.core.errors import UserError
 from paredown.corpus.dedup.minhash import Minhash, similar_pairs
-from paredown.engines import near_duplicates
+from paredown.engines import documents, near_duplicates
 from paredown.engines.near_duplicate_choice import choose
 from paredown.engines.near_duplicates import Pairs, Search, bands_for, near_duplicate_groups, near_duplicate_pairs, recall
 
@@ -154,7 +154,8 @@ def digest(folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_strategy_gives_the_same_bytes_in_one_and_two_processes(tmp_path: Path) -> None:
+def test_strategy_gives_the_same_bytes_in_one_and_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "LITTLE", 0)  # so that it is worth a pool
     texts = [*families(seed=3, count=10), "", "a", "\0\ufeff…", "é" * 50]
     corpus = corpus_of(tmp_path / "in", texts, shards=3)
     for processes in (1, 2):

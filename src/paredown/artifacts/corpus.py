@@ -124,11 +124,11 @@ class Split(Bundle):
 
 
 def write_shard(path: Path, frame: polars.DataFrame) -> dict[str, Any]:
-    """Write one shard and return its row for the index. The bytes depend on the frame only."""
+    """Write one shard and return its row for the index. The bytes depend on the rows only, not on the chunks they lie in."""
     missing = [c for c in Corpus.COLUMNS if c not in frame.columns]
     if missing:
         raise DataError(f"a Corpus shard needs the columns id and text; missing: {', '.join(missing)}", where=str(path))
-    frame.write_parquet(path, compression="zstd", compression_level=3, statistics=False)
+    frame.rechunk().write_parquet(path, compression="zstd", compression_level=3, statistics=False)
     size = frame["text"].str.len_bytes().sum()
     return {"name": path.name, "documents": frame.height, "bytes": int(size or 0)}
 

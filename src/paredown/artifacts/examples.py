@@ -29,5 +29,5 @@ class Examples(Artifact):
     @classmethod
     def write(cls, path: Path, frame: polars.DataFrame) -> Examples:
         path.mkdir(parents=True, exist_ok=True)
-        frame.write_parquet(path / "examples.parquet", compression="zstd")
+        frame.rechunk().write_parquet(path / "examples.parquet", compression="zstd")
         return cls(path)

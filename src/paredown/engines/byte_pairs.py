@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,11 @@ from paredown.artifacts.tokens import END_OF_TEXT, Tokenizer, Tokens
 from paredown.core.context import context
 from paredown.core.errors import DataError
 
-BATCH = 256  # documents encoded at once
-LONGEST = 1_000_000  # characters encoded at once; a longer document is encoded in pieces cut at line ends
+BATCH = 256  # texts encoded at once
+AT_ONCE = 4_000_000  # characters of all of them
+LONGEST = 1_000_000  # characters of one; a longer document is encoded in pieces cut at line ends
+WORD = 1000  # characters of a run that merges are learnt from at once; the time to learn grows with its square
+RUNS = re.compile(rf"(?<!\S)\S{{{WORD + 1},}}|(?<!\s)\s{{{WORD + 1},}}")
 
 
 def learn(corpus: Corpus, vocab_size: int, min_frequency: int, training_bytes: int) -> str:
@@ -38,15 +43,28 @@ def learn(corpus: Corpus, vocab_size: int, min_frequency: int, training_bytes: i
 
 
 def _texts(corpus: Corpus, most: int) -> Iterator[list[str]]:
-    seen = 0
+    """What to learn from: the first `most` bytes of the corpus."""
+    total = min(most, corpus.text_bytes)
+    left = total
     for frame in corpus.frames(["id", "text"]):
-        for begin in range(0, frame.height, BATCH):
-            texts = frame["text"][begin : begin + BATCH].to_list()
-            yield [piece for text in texts for piece in pieces(text)]
-            seen += sum(len(text) for text in texts)
-            context().progress(seen, corpus.text_bytes, "bytes", "learning the vocabulary")
-            if seen >= most:
-                return
+        endless = frame["text"].str.contains(rf"\S{{{WORD + 1}}}|\s{{{WORD + 1}}}")  # fast where there are none
+        for text, cut in zip(frame["text"], endless, strict=True):
+            for piece in pieces(text):
+                raw = piece.encode()
+                piece = piece if len(raw) <= left else raw[:left].decode(errors="ignore")
+                yield words(piece) if cut else [piece]
+                left -= min(left, len(raw))
+                if not left:
+                    return
+            context().progress(total - left, total, "bytes", "learning the vocabulary")
+
+
+def words(text: str) -> list[str]:
+    """A text with its endless runs, whether of white space or of anything else, cut after every 1,000 characters."""
+    cuts = {0, len(text)}
+    for run in RUNS.finditer(text):
+        cuts.update(range(run.start(), run.end(), WORD))
+    return [text[begin:end] for begin, end in itertools.pairwise(sorted(cuts))]
 
 
 def pieces(text: str) -> list[str]:
@@ -65,7 +83,7 @@ def pieces(text: str) -> list[str]:
 
 
 def encode(corpus: Corpus, vocabulary: str, folder: Path, what: str) -> Tokens:
-    """Encode every document into `folder`; memory holds one shard of text and a batch of ids."""
+    """Encode every document into `folder`; memory holds one shard of text, a batch, and the ids of the longest document."""
     fast = Fast.from_str(vocabulary)
     fast.encode_special_tokens = True  # the mark's text inside a document stays text
     return Tokens.write(folder, _documents(corpus, fast, what), tokenizer=vocabulary, vocab_size=fast.get_vocab_size())
@@ -74,16 +92,26 @@ def encode(corpus: Corpus, vocabulary: str, folder: Path, what: str) -> Tokens:
 def _documents(corpus: Corpus, fast: Fast, what: str) -> Iterator[tuple[np.ndarray[Any, Any], int]]:
     done = 0
     for frame in corpus.frames(["id", "text"]):
-        for begin in range(0, frame.height, BATCH):
-            texts = frame["text"][begin : begin + BATCH].to_list()
-            cut = [pieces(text) for text in texts]
-            encoded = iter(fast.encode_batch_fast([piece for row in cut for piece in row], add_special_tokens=False))
-            for text, row in zip(texts, cut, strict=True):
-                ids = [np.array(next(encoded).ids, dtype=np.uint32) for _ in row]
-                size = len(text.encode())
-                done += size
-                yield (ids[0] if len(ids) == 1 else np.concatenate(ids)), size
+        ids = encoded((piece for text in frame["text"] for piece in pieces(text)), fast)
+        for text in frame["text"]:
+            size = len(text.encode())
+            done += size
+            yield np.concatenate([next(ids) for _ in pieces(text)]), size
             context().progress(done, corpus.text_bytes, "bytes", f"encoding {what}")
+
+
+def encoded(texts: Iterable[str], fast: Fast) -> Iterator[np.ndarray[Any, Any]]:
+    """The ids of each text; the library takes some 30 bytes for each that it has at once, so that batches are bounded."""
+    batch: list[str] = []
+    size = 0
+    for text in itertools.chain(texts, [None]):
+        if batch and (text is None or len(batch) == BATCH or size + len(text) > AT_ONCE):
+            for some in fast.encode_batch_fast(batch, add_special_tokens=False):
+                yield np.array(some.ids, dtype=np.uint32)
+            batch, size = [], 0
+        if text is not None:
+            batch.append(text)
+            size += len(text)
 
 
 def save(vocabulary: str, folder: Path) -> Tokenizer:

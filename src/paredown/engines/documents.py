@@ -6,17 +6,19 @@ so a killed step goes on at the shard where it was, and every engine gives the s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from paredown.artifacts.corpus import SHARD_BYTES, Corpus, Filtered, write_shard
@@ -26,7 +28,9 @@ from paredown.core.errors import DataError, MachineError, MissingExtra, PareErro
 
 Task = dict[str, Any]
 Work = Callable[[Task, Path], dict[str, Any]]
+Results = Generator[tuple[int, dict[str, Any]], None, None]
 RECORD = "record.json"
+LITTLE = 1_000_000  # text bytes that are worked on in this process, because a pool takes about a second to start
 PARTITION_BYTES = 2 * SHARD_BYTES  # text bytes that one partition of a shuffle aims at
 
 
@@ -34,8 +38,8 @@ def run_shards(stage: str, tasks: Sequence[Task], work: Work, *, unit: str = "do
     """Work on every task; (folder, record) of each, in the order of the tasks.
 
     `work(task, folder)` is a module-level function (or a partial of one) that writes files into the empty `folder` and
-    returns a JSON record; the record's entry named like `unit` feeds the progress. Finished tasks are not run again
-    after a kill. Where and in how many processes it runs is the context's engine.
+    returns a JSON record; the record's entry named like `unit` feeds the progress. A task may say its text `bytes`. Finished
+    tasks are not run again after a kill. Where and in how many processes it runs is the context's engine.
 
     Raises:
         DataError: a task failed; the message names the shard.
@@ -50,18 +54,19 @@ def run_shards(stage: str, tasks: Sequence[Task], work: Work, *, unit: str = "do
             done[number] = json.loads((folder / RECORD).read_bytes())
     counted = sum(int(record.get(unit, 0)) for record in done.values())
     waiting = [number for number in range(len(tasks)) if number not in done]
-    for number, record in _results(waiting, tasks, folders, work):
-        done[number] = record
-        counted += int(record.get(unit, 0))
-        here.progress(len(done), len(tasks), "shards", f"{counted:,} {unit}")
+    with contextlib.closing(_results(waiting, tasks, folders, work)) as results:  # whatever happens, no worker goes on alone
+        for number, record in results:
+            done[number] = record
+            counted += int(record.get(unit, 0))
+            here.progress(len(done), len(tasks), "shards", f"{counted:,} {unit}")
     return [(folders[number], done[number]) for number in range(len(tasks))]
 
 
-def _results(waiting: list[int], tasks: Sequence[Task], folders: list[Path], work: Work) -> Iterator[tuple[int, dict[str, Any]]]:
+def _results(waiting: list[int], tasks: Sequence[Task], folders: list[Path], work: Work) -> Results:
     engine = context().engine
     if engine.kind == "ray" and waiting:
         yield from _on_ray(waiting, tasks, folders, work)
-    elif engine.processes > 1 and len(waiting) > 1:
+    elif engine.processes > 1 and len(waiting) > 1 and sum(tasks[n].get("bytes", SHARD_BYTES) for n in waiting) > LITTLE:
         yield from _in_pool(waiting, tasks, folders, work, min(engine.processes, len(waiting)))
     else:
         for number in waiting:
@@ -90,9 +95,7 @@ def _one(task: Task, folder: Path, work: Work) -> dict[str, Any]:
     return record
 
 
-def _in_pool(
-    waiting: list[int], tasks: Sequence[Task], folders: list[Path], work: Work, processes: int
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def _in_pool(waiting: list[int], tasks: Sequence[Task], folders: list[Path], work: Work, processes: int) -> Results:
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
         left = deque(waiting)
         running: dict[Future[dict[str, Any]], int] = {}
@@ -117,40 +120,51 @@ def _one_thread() -> None:
     os.environ["NUMBA_NUM_THREADS"] = "1"
 
 
-def _on_ray(waiting: list[int], tasks: Sequence[Task], folders: list[Path], work: Work) -> Iterator[tuple[int, dict[str, Any]]]:
+def _on_ray(waiting: list[int], tasks: Sequence[Task], folders: list[Path], work: Work) -> Results:
     """The same function as Ray tasks; the scratch folder must be one that every node sees."""
     try:
         import ray
     except ModuleNotFoundError:
         raise MissingExtra("ray", "the engine ray", "ray") from None
     if not ray.is_initialized():
-        ray.init(num_cpus=context().engine.processes, include_dashboard=False, log_to_driver=False, logging_level=40)
+        here: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": context().engine.processes, "include_dashboard": False}
+        try:
+            ray.init(log_to_driver=False, logging_level=40, **here)
+        except ConnectionError as error:
+            raise MachineError(
+                f"the Ray cluster cannot be reached: {error}", where=f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS', '')}",
+                todo="see ray status; without RAY_ADDRESS a cluster is started on this machine",
+            ) from None  # fmt: skip
     remote = ray.remote(_one)
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     width = 2 * int(resources.get("CPU", 1))
     left = deque(waiting)
     running: dict[Any, int] = {}
-    while left or running:
-        while left and len(running) < width:
-            number = left.popleft()
-            running[remote.remote(tasks[number], folders[number].resolve(), work)] = number
-        finished, _ = ray.wait(list(running), num_returns=1)
-        for reference in finished:
-            number = running.pop(reference)
-            try:
+    try:
+        while left or running:
+            while left and len(running) < width:
+                number = left.popleft()
+                running[remote.remote(tasks[number], folders[number].resolve(), work)] = number
+            finished, _ = ray.wait(list(running), num_returns=1)
+            for reference in finished:
+                number = running.pop(reference)
                 yield number, ray.get(reference)
-            except ray.exceptions.RayTaskError as error:
-                cause = error.cause
-                raise (
-                    cause
-                    if isinstance(cause, PareError)
-                    else DataError(f"{type(cause).__name__}: {cause}", where=f"shard {folders[number].name}")
-                ) from None
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None) or error
+        if isinstance(cause, ray.exceptions.RayError):
+            text = " ".join(str(cause).split())[:300]
+            raise MachineError(f"a Ray worker was lost: {type(cause).__name__}: {text}", kept="the finished shards") from None
+        raise cause from None  # what `_one` raised
+    finally:
+        for reference in running:
+            ray.cancel(reference)
+        if running:
+            ray.wait(list(running), num_returns=len(running))
 
 
 def shard_tasks(corpus: Corpus) -> list[Task]:
     """One task for each shard of a corpus."""
-    return [{"corpus": str(corpus.path.resolve()), "shard": row["name"]} for row in corpus.shards()]
+    return [{"corpus": str(corpus.path.resolve()), "shard": row["name"], "bytes": row["bytes"]} for row in corpus.shards()]
 
 
 def frame_of(task: Task, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -179,7 +193,7 @@ def collect(done: list[tuple[Path, dict[str, Any]]], file: str, row: str, folder
 def map_documents(corpus: Corpus, function: Callable[..., pl.DataFrame], *args: Any, part: str = "corpus") -> Corpus:
     """`function(frame, *args)` on each shard; the result has the same shards."""
     tasks = [{**task, "function": function, "args": args} for task in shard_tasks(corpus)]
-    done = run_shards("map", tasks, _map)
+    done = run_shards(f"map-{part}", tasks, _map)
     context().charge(documents=corpus.documents)
     return collect(done, "shard.parquet", "row", context().output(part))
 
@@ -210,14 +224,13 @@ def filter_documents(corpus: Corpus, judge: Callable[..., pl.Series], *args: Any
 
 def _filter(task: Task, folder: Path) -> dict[str, Any]:
     frame = frame_of(task)
-    reason = _judge(frame, task["judge"], task["args"]).rename("reason").cast(pl.String)
-    judged = frame.with_columns(reason)
-    rejected = judged.filter(pl.col("reason").is_not_null())
+    reason = _judge(frame, task["judge"], task["args"]).cast(pl.String)
+    rejected = frame.filter(reason.is_not_null()).with_columns(reason.drop_nulls().alias("reason"))
     rules = (
         rejected.group_by("reason", maintain_order=True).agg(pl.len(), pl.col("text").str.len_bytes().sum().alias("bytes")).sort("reason")
     )
     record: dict[str, Any] = {
-        "kept": write_shard(folder / "kept.parquet", judged.filter(pl.col("reason").is_null()).drop("reason")),
+        "kept": write_shard(folder / "kept.parquet", frame.filter(reason.is_null())),
         "rules": [[row["reason"].partition(":")[0], row["len"], row["bytes"]] for row in rules.to_dicts()],
         "documents": frame.height,
     }
@@ -259,9 +272,9 @@ def shuffle(
 ) -> list[tuple[Path, dict[str, Any]]]:
     """Two passes that bring equal keys together without ever holding the corpus.
 
-    First `spread(frame, *args)` makes of each shard a frame with a column `key` (unsigned integer); its rows are cut into
-    `count` partition files by key. Then `gather(task, folder)` works on each partition: `partition_frame(task)` reads its
-    rows, in corpus order, with the columns `shard` and `row` that say where each came from.
+    First `spread(frame, *args)` makes of each shard, which has got a column `row`, a frame with a column `key` (unsigned
+    integer); its rows are cut into `count` partition files by key. Then `gather(task, folder)` works on each partition:
+    `partition_frame(task)` reads its rows, in corpus order, with the columns `shard` and `row` that say where each came from.
     """
     parts = count or partitions(corpus.text_bytes)
     tasks = [{**task, "number": n, "spread": spread, "args": args, "parts": parts} for n, task in enumerate(shard_tasks(corpus))]
@@ -274,7 +287,9 @@ def shuffle(
 
 def _spread(task: Task, folder: Path) -> dict[str, Any]:
     frame = frame_of(task)
-    keyed = task["spread"](frame.with_row_index("row"), *task["args"]).with_columns(pl.lit(task["number"], dtype=pl.UInt32).alias("shard"))
+    keyed = task["spread"](frame.drop("row", strict=False).with_row_index("row"), *task["args"]).with_columns(
+        pl.lit(task["number"], dtype=pl.UInt32).alias("shard")
+    )
     part = (pl.col("key") % task["parts"]).cast(pl.UInt32)
     for number in range(task["parts"]):
         keyed.filter(part == number).write_parquet(folder / f"{number:05d}.parquet", compression="lz4", statistics=False)
@@ -294,21 +309,15 @@ def count(corpus: Corpus) -> dict[str, int]:
 
 def sample(corpus: Corpus, documents: int, *, part: str = "corpus") -> Corpus:
     """`documents` documents drawn without replacement by the step's generator, in corpus order; all of them where there are fewer."""
-    total = corpus.documents
-    chosen = context().generator("sample").permutation(total)[:documents]
-    mask = (
-        pl.Series([False] * total).scatter(pl.Series(sorted(int(c) for c in chosen), dtype=pl.UInt32), True)
-        if len(chosen)
-        else pl.Series([False] * total)
-    )
+    wanted = np.zeros(corpus.documents, np.bool_)
+    wanted[context().generator("sample").permutation(corpus.documents)[:documents]] = True
     tasks, begin = [], 0
     for task, row in zip(shard_tasks(corpus), corpus.shards(), strict=True):
-        wanted = mask[begin : begin + row["documents"]].arg_true().to_list()
-        tasks.append({**task, "rows": wanted})
+        tasks.append({**task, "wanted": wanted[begin : begin + row["documents"]]})
         begin += row["documents"]
-    return collect(run_shards("sample", tasks, _take), "shard.parquet", "row", context().output(part))
+    return collect(run_shards(f"sample-{part}", tasks, _take), "shard.parquet", "row", context().output(part))
 
 
 def _take(task: Task, folder: Path) -> dict[str, Any]:
-    row = write_shard(folder / "shard.parquet", frame_of(task)[task["rows"]])
+    row = write_shard(folder / "shard.parquet", frame_of(task).filter(task["wanted"]))
     return {"row": row, "documents": row["documents"]}

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from paredown.artifacts.corpus import Corpus, Filtered, write_shard
@@ -30,14 +31,12 @@ def hashes(frame: pl.DataFrame, how: str) -> pl.DataFrame:
 
 
 def gather(task: Task, folder: Path) -> dict[str, Any]:
-    """Rows that share both halves of their hash with an earlier document, with that document's place and id."""
-    rows = partition_frame(task).sort("shard", "row")
-    if rows.is_empty():
-        rows.select("shard", "row").write_parquet(folder / "repeats.parquet") if rows.columns else None
-        return {"documents": 0}
-    first = [pl.col(c).first().over("key", "low").alias(f"first_{c}") for c in ("shard", "row", "id")]
-    repeats = rows.with_columns(first).filter((pl.col("shard") != pl.col("first_shard")) | (pl.col("row") != pl.col("first_row")))
-    repeats.select("shard", "row", "first_id", "first_shard", "first_row").write_parquet(folder / "repeats.parquet")
+    """Rows that share both halves of their hash with an earlier document, with that document's id."""
+    rows = partition_frame(task)
+    if rows.columns:  # none: a corpus without shards
+        later = pl.int_range(pl.len()).over("key", "low") > 0
+        repeats = rows.with_columns(duplicate_of=pl.col("id").first().over("key", "low"), later=later).filter("later")
+        repeats.select("shard", "row", "duplicate_of").write_parquet(folder / "repeats.parquet")
     return {"documents": rows.height}
 
 
@@ -49,7 +48,7 @@ def drop_duplicates(corpus: Corpus, how: str, *, keep_rejected: bool) -> Filtere
     here = context()
     partitions = max(1, -(-corpus.documents // PARTITION_ROWS))
     found = shuffle("exact", corpus, hashes, gather, how, count=partitions)
-    files = [str((folder / "repeats.parquet").resolve()) for folder, _ in found if (folder / "repeats.parquet").exists()]
+    files = [str((folder / "repeats.parquet").resolve()) for folder, _ in found]
     tasks = [{**task, "number": n, "repeats": files, "keep": keep_rejected} for n, task in enumerate(shard_tasks(corpus))]
     done = run_shards("exact-keep", tasks, _keep)
     for _, record in done:
@@ -62,17 +61,17 @@ def drop_duplicates(corpus: Corpus, how: str, *, keep_rejected: bool) -> Filtere
 
 
 def _keep(task: Task, folder: Path) -> dict[str, Any]:
-    frame = frame_of(task).with_row_index("row")
-    repeats = [pl.scan_parquet(f).filter(pl.col("shard") == task["number"]).select("row", "first_id").collect() for f in task["repeats"]]
-    mine = pl.concat(repeats) if repeats else pl.DataFrame(schema={"row": pl.UInt32, "first_id": pl.String})
-    joined = frame.join(mine, on="row", how="left", maintain_order="left").drop("row")
-    gone = joined.filter(pl.col("first_id").is_not_null())
+    frame = frame_of(task)
+    repeats = pl.concat([pl.scan_parquet(f).filter(pl.col("shard") == task["number"]).collect() for f in task["repeats"]]).sort("row")
+    stays = np.ones(frame.height, np.bool_)
+    stays[repeats["row"]] = False
+    gone = frame.filter(~stays)
     record: dict[str, Any] = {
-        "kept": write_shard(folder / "kept.parquet", joined.filter(pl.col("first_id").is_null()).drop("first_id")),
+        "kept": write_shard(folder / "kept.parquet", frame.filter(stays)),
         "dropped": [gone.height, int(gone["text"].str.len_bytes().sum() or 0)],
         "documents": frame.height,
     }
     if task["keep"]:
-        marked = gone.with_columns(pl.lit("exact_duplicate").alias("reason")).rename({"first_id": "duplicate_of"})
+        marked = gone.with_columns(pl.lit("exact_duplicate").alias("reason"), repeats["duplicate_of"])
         record["rejected"] = write_shard(folder / "rejected.parquet", marked)
     return record

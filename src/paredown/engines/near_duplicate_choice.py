@@ -133,18 +133,17 @@ def _names(task: Task, folder: Path) -> dict[str, Any]:
 
 
 def _drop(task: Task, folder: Path) -> dict[str, Any]:
-    frame = frame_of(task).with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
-    columns = [name for name in frame.columns if name != "row"]
-    kept = frame.join(task["table"].select("row"), on="row", how="anti", maintain_order="left").select(columns)
-    gone = frame.join(task["table"], on="row", how="inner", maintain_order="left").with_columns(reason=pl.lit(RULE))
+    frame, table = frame_of(task), task["table"]
+    stays = np.ones(frame.height, np.bool_)
+    stays[table["row"]] = False
+    gone = frame.filter(~stays)
     record = {
-        "kept": write_shard(folder / "kept.parquet", kept),
+        "kept": write_shard(folder / "kept.parquet", frame.filter(stays)),
         "dropped": gone.height,
         "dropped_bytes": int(gone["text"].str.len_bytes().sum() or 0),
         "documents": frame.height,
     }
     if task["keep"]:
-        record["rejected"] = write_shard(
-            folder / "rejected.parquet", gone.select(*columns, "reason", "duplicate_of", "similarity", "cluster")
-        )
+        marks = [pl.lit(RULE).alias("reason"), *table.select("duplicate_of", "similarity", "cluster")]
+        record["rejected"] = write_shard(folder / "rejected.parquet", gone.with_columns(marks))
     return record

@@ -43,13 +43,13 @@ def recall(similarity: float, bands: int, rows: int) -> float:
     return 1.0 - (1.0 - similarity**rows) ** bands
 
 
-def bands_for(threshold: float, permutations: int = PERMUTATIONS) -> tuple[int, int]:
-    """(bands, rows): the longest rows that still find 98% of the pairs exactly at the threshold.
+def bands_for(threshold: float, permutations: int = PERMUTATIONS, least: float = RECALL) -> tuple[int, int]:
+    """(bands, rows): the longest rows that still find this share of the pairs exactly at the threshold.
 
     Longer rows make fewer false candidates; these cost time only, as each is verified.
     """
     for rows in range(permutations, 1, -1):
-        if recall(threshold, permutations // rows, rows) >= RECALL:
+        if recall(threshold, permutations // rows, rows) >= least:
             return permutations // rows, rows
     return permutations, 1
 
@@ -223,7 +223,8 @@ def near_duplicate_pairs(
     candidate_folders = _folders(run_shards(f"{stage}-candidates", tasks, _candidates, unit="pairs"))
     set_folders = _folders(run_shards(f"{stage}-sets", [{**task, "folders": candidate_folders} for task in numbered], _sets, unit="pairs"))
     tasks = [
-        {"shard": task["shard"], "number": n, "folders": set_folders, "starts": starts, "search": search} for n, task in enumerate(shards)
+        {"shard": task["shard"], "bytes": task["bytes"], "number": n, "folders": set_folders, "starts": starts, "search": search}
+        for n, task in enumerate(shards)
     ]
     verified = run_shards(f"{stage}-verified", tasks, _verified, unit="pairs")
 

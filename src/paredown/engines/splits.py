@@ -12,7 +12,10 @@ from paredown.artifacts.corpus import Corpus, Split, write_shard
 from paredown.core.context import context
 from paredown.core.errors import DataError
 from paredown.engines.documents import Task, collect, frame_of, run_shards, shard_tasks
-from paredown.engines.near_duplicates import near_duplicate_groups
+from paredown.engines.near_duplicates import bands_for, near_duplicate_groups, recall
+
+PERMUTATIONS = 224  # MinHash values: twice as many as for dropping, because a pair that is overlooked here is a leak
+RECALL = 1 - 1e-6  # of pairs exactly at the threshold
 
 
 def held_out_mask(groups: np.ndarray[Any, Any], share: float, generator: np.random.Generator) -> np.ndarray[Any, Any]:
@@ -22,7 +25,7 @@ def held_out_mask(groups: np.ndarray[Any, Any], share: float, generator: np.rand
     A group that would overshoot the share is passed over while others are left, so that a large one stays in training.
     """
     labels, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    wanted = max(1, round(share * len(groups)))
+    wanted = min(max(1, round(share * len(groups))), len(groups) - 1)
     chosen = np.zeros(len(labels), dtype=bool)
     taken = 0
     for label in generator.permutation(len(labels)):
@@ -44,7 +47,8 @@ def split_by_group(corpus: Corpus, share: float, threshold: float, generator: np
     here = context()
     if corpus.documents < 2:
         raise DataError(f"{corpus.documents} documents cannot be divided into two sides", todo="give a larger corpus")
-    groups = np.asarray(near_duplicate_groups(corpus, threshold))
+    bands, rows = bands_for(threshold, PERMUTATIONS, RECALL)
+    groups = near_duplicate_groups(corpus, threshold, bands=bands, rows=rows)
     if len(np.unique(groups)) < 2:
         raise DataError(
             "all documents are near-duplicates of each other, so that none can be held out", todo="dedup first, or raise threshold"
@@ -57,6 +61,7 @@ def split_by_group(corpus: Corpus, share: float, threshold: float, generator: np
     done = run_shards("split", tasks, _divide)
     here.facts["held_out_documents"] = int(mask.sum())
     here.facts["groups"] = len(np.unique(groups))
+    here.facts["recall_at_threshold"] = round(recall(threshold, bands, rows), 9)
     here.charge(documents=corpus.documents)
     return Split(
         collect(done, "train.parquet", "train", here.output("train")),

@@ -17,7 +17,7 @@ import pytest
 from paredown.core.context import Context, Engine, running
 from paredown.core.errors import MissingExtra, UserError
 from paredown.corpus.read.files import Files
-from paredown.engines import reading
+from paredown.engines import formats, reading
 
 ROWS = [{"id": f"n{i}", "text": f"text number {i} — ünïcode \u0000 {i * 7}", "stars": i} for i in range(50)]
 
@@ -78,6 +78,34 @@ def test_text_files_and_ids(tmp_path):
     assert got.counts == {"invalid_utf8": 1, "empty_text": 1, "unknown_format": 1}
 
 
+def test_files_of_one_name_in_several_folders_have_ids_of_their_own(tmp_path):
+    for folder in ("a", "b", "b/c"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        jsonl(tmp_path / "in" / folder / "part.jsonl", ROWS[:2])
+        (tmp_path / "in" / folder / "page.txt").write_text(folder)
+    got = read(tmp_path / "1", path=f"{tmp_path}/in/**/part.jsonl")
+    assert [name.rpartition(":")[0] for name in got.frame["id"][::2]] == ["a/part.jsonl", "b/c/part.jsonl", "b/part.jsonl"]
+    assert got.frame["id"].n_unique() == 6
+    assert dict(read(tmp_path / "2", path=f"{tmp_path}/in/b*/page.txt").frame.rows()) == {"b/page.txt": "b"}
+    assert read(tmp_path / "3", path=f"{tmp_path}/in/a/page.txt").frame.rows() == [("page.txt", "a")]
+
+
+def test_a_folder_or_file_of_any_name(tmp_path):
+    odd = tmp_path / "in [1]*"
+    odd.mkdir()
+    with open(os.fsencode(odd) + b"/na\xffme.txt", "wb") as stream:
+        stream.write(b"text")
+    assert read(tmp_path / "run", path=str(odd)).frame.rows() == [("na\\udcffme.txt", "text")]
+    assert Files(path=str(odd)).external() == Files(path=str(odd)).external()
+
+
+def test_shards_are_cut_by_their_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "SHARD_BYTES", 600)
+    jsonl(tmp_path / "in.jsonl", [{"text": "汉" * 100}] * 8)
+    got = read(tmp_path / "run", path=str(tmp_path / "in.jsonl"))
+    assert (got.frame.height, got.shards) == (8, 4)
+
+
 def test_bad_lines_cost_themselves_only(tmp_path):
     lines = [
         b'{"text": "good"}', b"{broken", b'{"text": 5}', b'{"other": 1}', b"[1]", b'{"text": ""}', b'{"text": "caf\xe9"}', b'{"text": null}',
@@ -108,6 +136,21 @@ def test_a_torn_archive_gives_what_came_before_the_tear(tmp_path, kind, cut):
     assert got.counts == {"broken_file": 1}
     assert got.frame["text"].to_list() == [row["text"] for row in rows[: got.frame.height]]
     assert got.frame.height > (cut - 0.15) * len(rows)
+
+
+@pytest.mark.parametrize("rows", [[f"text {n}" for n in range(9)], [f'"two\nlines, {n}"' for n in range(9)]], ids=["plain", "quoted"])
+def test_no_row_of_a_torn_table_is_half_a_row(tmp_path, rows):
+    """Every tear of a small table."""
+    packed = gzip.compress(("id,text\n" + "".join(f"{n},{row}\n" for n, row in enumerate(rows))).encode(), 0)
+    whole = [row.strip('"') for row in rows]
+    seen = set()
+    for cut in range(len(packed) - 8):
+        (tmp_path / "in.csv.gz").write_bytes(packed[:cut])
+        got = read(tmp_path / str(cut), path=str(tmp_path / "in.csv.gz"))
+        assert got.frame["text"].to_list() == whole[: got.frame.height]
+        assert got.counts == ({"broken_file": 1} if cut else {})
+        seen.add(got.frame.height)
+    assert seen == set(range(9))
 
 
 def test_a_file_that_is_no_archive_or_no_parquet(tmp_path):

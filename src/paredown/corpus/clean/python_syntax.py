@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 def fault(text: str) -> str | None:
     """Why a text is no Python source; None where it parses."""
+    if "\0" in text:
+        return "nul_characters"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd escapes are warnings of the source, not faults
             ast.parse(text)
-    except SyntaxError:
+    except (SyntaxError, ValueError):
         return "does_not_parse"
-    except (ValueError, UnicodeEncodeError):
-        return "nul_characters"
     except (RecursionError, MemoryError):
         return "nested_too_deep"
     return None

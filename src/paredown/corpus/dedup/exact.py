@@ -11,8 +11,8 @@ from paredown.core.strategy import Strategy
 class Exact(Strategy):
     """Keep the first of documents with the same text.
 
-    Source: none (ours); 128-bit hashes by a two-pass shuffle, equal hashes compared by their text.
-    Costs: one pass over the text, and a second over documents that share a hash.
+    Source: none (ours); equal 128-bit hashes, found by a two-pass shuffle, count as equal text.
+    Costs: two passes over the text, one to hash it and one to write what stays.
     Control: none (compare with the step skipped).
     Not for: near-duplicates; use corpus.dedup.minhash after it.
     """

@@ -52,6 +52,7 @@ class Files(Strategy):
             MissingExtra: a hub data set without the extra `hub`.
         """
         from paredown.engines import reading
+        from paredown.engines.formats import Wanted
 
-        wanted = reading.Wanted(self.text, self.id, self.columns)
+        wanted = Wanted(self.text, self.id, self.columns)
         return reading.read(self.path, self.format, self.split, wanted, keep_rejected=self.keep_rejected)

@@ -28,7 +28,8 @@ def decode_source(data: bytes) -> str:
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
         text = io.TextIOWrapper(io.BytesIO(data), encoding, newline="").read()
-    except (SyntaxError, UnicodeDecodeError, LookupError):
+        text.encode()  # some encodings make surrogates, which no corpus can hold
+    except (SyntaxError, UnicodeError, LookupError):
         raise ValueError("not decodable by its declared encoding") from None
     if "\x00" in text:
         raise ValueError("NUL characters")
@@ -58,7 +59,9 @@ class Stdlib(Strategy):
         for path in sorted(root.rglob("*.py")):
             relative = path.relative_to(root)
             folders = [relative.parent, *relative.parent.parents]
-            if not any(name in relative.parts[:-1] or any(f.as_posix() == name for f in folders) for name in self.exclude):
+            if path.is_file() and not any(
+                name in relative.parts[:-1] or any(f.as_posix() == name for f in folders) for name in self.exclude
+            ):
                 out.append(path)
         if self.limit and len(out) > self.limit:
             out = [out[i * len(out) // self.limit] for i in range(self.limit)]
@@ -81,12 +84,14 @@ class Stdlib(Strategy):
         files = self.files()
         for number, path in enumerate(files):
             name = path.relative_to(library()).as_posix()
-            data = path.read_bytes()
+            data = b""
             try:
+                data = path.read_bytes()
                 rows.append({"id": name, "text": decode_source(data)})
-            except ValueError as error:
-                here.drop(str(error), 1, len(data))
-                bad.append({"id": name, "text": data.decode("latin-1"), "reason": str(error), "place": name})
+            except (ValueError, OSError) as caught:
+                error = "unreadable" if isinstance(caught, OSError) else str(caught)
+                here.drop(error, 1, len(data))
+                bad.append({"id": name, "text": data.decode("latin-1"), "reason": error, "place": name})
             here.progress(number + 1, len(files), "files")
         here.charge(documents=len(files))
         schema = {"id": pl.String, "text": pl.String}
