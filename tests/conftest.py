@@ -16,6 +16,7 @@ PLUGIN = str(HERE / "plugin")
 sys.path.insert(0, PLUGIN)
 os.environ["PYTHONPATH"] = os.pathsep.join([PLUGIN, *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the program sets it
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
