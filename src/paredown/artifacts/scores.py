@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import polars
 
 
+RATE = "_tokens_per_second"
+
+
 class Score(BaseModel):
     """One measured row."""
 
@@ -56,7 +59,9 @@ class Scores(Artifact):
         return found[metric]
 
     def summary(self) -> str:
-        return ", ".join(_phrase(row) for row in self.rows()[:2])
+        rows = self.rows()[:2]
+        shown = ", ".join(f"{row.metric.removesuffix(RATE).replace('_', ' ')} {_digits(row.value)}" for row in rows)
+        return f"{shown} tokens/s" if rows and all(row.metric.endswith(RATE) for row in rows) else shown
 
     @classmethod
     def write(cls, path: Path, rows: Sequence[Score], items: polars.DataFrame | None = None) -> Scores:
@@ -71,9 +76,5 @@ class Scores(Artifact):
         return cls(path)
 
 
-def _phrase(row: Score) -> str:
-    """A metric and its value in a few words."""
-    value = f"{row.value:,.0f}" if abs(row.value) >= 1000 else f"{row.value:.4g}"
-    if row.metric.endswith("_tokens_per_second"):
-        return f"{row.metric.removesuffix('_tokens_per_second')} {value} tokens/s"
-    return f"{row.metric.replace('_', ' ')} {value}"
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -14,9 +14,8 @@ import importlib
 import importlib.metadata
 import importlib.util
 import re
-import tokenize
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,8 +116,7 @@ def _card(name: str, path: Path, module: str, node: ast.ClassDef, source: bytes)
     pieces = _SECTION.split(doc)
     sections = {key: " ".join(text.split()) for key, text in zip(pieces[1::2], pieces[2::2], strict=True)}
     bases = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
-    comments = _comments(source)
-    lines = source.decode(errors="replace").splitlines()
+    lines = source.split(b"\n")
     knobs, constants = [], {}
     inputs: list[tuple[str, str, bool]] = []
     result = ""
@@ -129,7 +127,7 @@ def _card(name: str, path: Path, module: str, node: ast.ClassDef, source: bytes)
                 constants[item.target.id] = _literal(item.value)
                 continue
             default = ast.unparse(item.value) if item.value is not None else None
-            comment = comments.get(item.end_lineno or 0, "") or _comment_above(item.lineno, comments, lines)
+            comment = _comment(lines[(item.end_lineno or 1) - 1][item.end_col_offset or 0 :]) or _comment_above(item.lineno, lines)
             knobs.append(Knob(item.target.id, annotation, default, comment))
         elif isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
             constants[item.targets[0].id] = _literal(item.value)
@@ -168,19 +166,16 @@ def _literal(node: ast.expr | None) -> Any:
         return None
 
 
-def _comments(source: bytes) -> dict[int, str]:
-    found = {}
-    for token in tokenize.tokenize(BytesIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            found[token.start[0]] = token.string.lstrip("# ").strip()
-    return found
+def _comment(rest: bytes) -> str:
+    """The comment behind or instead of code on a line; empty where there is none."""
+    text = rest.decode(errors="replace").strip()
+    return text.lstrip("# ").strip() if text.startswith("#") else ""
 
 
-def _comment_above(line: int, comments: dict[int, str], lines: list[str]) -> str:
+def _comment_above(line: int, lines: list[bytes]) -> str:
     block: list[str] = []
-    line -= 1
-    while line in comments and lines[line - 1].lstrip().startswith("#"):
-        block.insert(0, comments[line])
+    while line > 1 and (found := _comment(lines[line - 2])):
+        block.insert(0, found)
         line -= 1
     return " ".join(block)
 
@@ -236,7 +231,7 @@ def _imports(path: Path, module: str) -> tuple[str, ...]:
     """Modules that a file names in import statements anywhere, also inside functions."""
     found: set[str] = set()
     is_package = path.name == "__init__.py"
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in _statements(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -248,6 +243,18 @@ def _imports(path: Path, module: str) -> tuple[str, ...]:
             found.add(base)
             found.update(f"{base}.{alias.name}" for alias in node.names)
     return tuple(sorted(found))
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every statement at any depth; expressions, which are most of a tree and hold no import, are not walked."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            children = getattr(node, name, None)
+            if isinstance(children, list):
+                waiting += children
 
 
 @functools.cache

@@ -23,7 +23,7 @@ def calibrated(model: Any, tokens: int, *, gram: bool = False) -> dict[str, floa
     blocks = max(1, int(config.get("num_hidden_layers") or config.get("n_layer") or 1))
     size = model.size()
     flops = 2.0 * size / 4 * tokens + (blocks * (2.0 * tokens * (2 * hidden**2 + inner**2) + 4 / 3 * inner**3) if gram else 0)
-    memory = 4e8 + 2 * size / blocks + 4.0 * tokens * (4 * hidden + 3 * inner) + (12.0 * inner**2 if gram else 0)
+    memory = 8e8 + 2 * size / blocks + 4.0 * tokens * (4 * hidden + 3 * inner) + (12.0 * inner**2 if gram else 0)
     return {"seconds": flops / FLOPS_PER_SECOND, "memory": memory, "disk": 2.0 * size, "tokens": float(tokens)}
 
 

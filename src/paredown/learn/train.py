@@ -93,7 +93,7 @@ class Train(Strategy):
             seen = self.budget.tokens or (self.budget.steps or 0) * step_tokens or spent
             seconds = training_flops(weights, seen) / speed
         activations = step_tokens / self.accumulate * (3 * vocab + 200 * (weights / 1000) ** 0.5) * 4
-        memory, disk = 4e8 + 16 * weights + activations, 4.0 * weights + 2 * 12 * weights
+        memory, disk = 8e8 + 16 * weights + activations, 4.0 * weights + 2 * 12 * weights
         return {"seconds": seconds, "tokens": seen, "memory": memory, "disk": disk, "parameters": float(weights)}
 
     def __call__(self, model: Model | Architecture, tokens: Tokens, held_out: Tokens | None = None) -> Model:

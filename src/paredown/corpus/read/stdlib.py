@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import sys
 import sysconfig
 import tokenize
@@ -56,23 +57,24 @@ class Stdlib(Strategy):
         """The sources in a fixed order."""
         root = library()
         out = []
-        for path in sorted(root.rglob("*.py")):
-            relative = path.relative_to(root)
-            folders = [relative.parent, *relative.parent.parents]
-            if path.is_file() and not any(
-                name in relative.parts[:-1] or any(f.as_posix() == name for f in folders) for name in self.exclude
-            ):
-                out.append(path)
+        for folder, inner, files in os.walk(root):  # what is left out is not walked: installed packages hold thousands of files
+            here = Path(folder).relative_to(root)
+            if here.as_posix() in self.exclude:
+                inner.clear()
+                continue
+            inner[:] = [name for name in inner if name not in self.exclude]
+            out += [path for name in files if name.endswith(".py") and (path := Path(folder, name)).is_file()]
+        out.sort()
         if self.limit and len(out) > self.limit:
             out = [out[i * len(out) // self.limit] for i in range(self.limit)]
         return out
 
     def external(self) -> Any:
         """The interpreter, and a hash of names, sizes and times of the files."""
-        digest = hashlib.sha256()
+        digest, root = hashlib.sha256(), library()
         for path in self.files():
             stat = path.stat()
-            digest.update(f"{path.relative_to(library())}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            digest.update(f"{path.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         return [sys.version, digest.hexdigest()]
 
     def __call__(self) -> Read:
@@ -81,9 +83,9 @@ class Stdlib(Strategy):
         here = context()
         rows: list[dict[str, str]] = []
         bad: list[dict[str, str]] = []
-        files = self.files()
+        files, root = self.files(), library()
         for number, path in enumerate(files):
-            name = path.relative_to(library()).as_posix()
+            name = path.relative_to(root).as_posix()
             data = b""
             try:
                 data = path.read_bytes()
