@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +71,25 @@ def test_knob_comments_and_sections_are_read() -> None:
     assert [(k.name, k.default, k.comment) for k in entry.knobs] == [("count", "5", "documents"), ("upper", "1000", "largest number")]
     assert entry.source == "none (ours)."
     assert entry.seeded
+
+
+def test_every_import_of_a_syntax_tree_is_found_in_the_text(tmp_path: Path) -> None:
+    import json
+
+    odd = tmp_path / "odd.py"
+    odd.write_text(
+        "import a.b as c, d; import e\nif True: from f import g\nfrom h import (  # why\n    i,  # not, this\n    j as k,\n)\n"
+        "from l import m, \\\n    n\ntry:\n    from . import o\nexcept ImportError: import p\nfrom ..q.r import s\nfrom t import *\n".replace(
+            "\n\tfrom", "\nfrom"
+        )
+    )
+    assert catalog._imports(odd, "x.y.odd") == tuple(
+        sorted(["a.b", "d", "e", "f", "f.g", "h", "h.i", "h.j", "l", "l.m", "l.n", "x.y", "x.y.o", "p", "x.q.r", "x.q.r.s", "t", "t.*"])
+    )
+    for path in [*catalog.PACKAGE.rglob("*.py"), *Path(json.__file__).parents[1].glob("*.py")]:
+        found = set(catalog._imports(path, "x.y.z"))
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                assert {alias.name for alias in node.names} <= found, path
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                assert {f"{node.module}.{alias.name}" for alias in node.names} <= found, path

@@ -35,7 +35,7 @@ SLIPS = {
     "wrong artifact of a part": ("    tokens: $tokens.train\n    held", "    tokens: ^$split.train\n    held", "dense.tokens: takes Tokens, but $split.train is Corpus", "there is $tokens"),
     # inputs and knobs
     "input": ("measure.speed, model:", "measure.speed, ^mdoel:", "speed.mdoel: no such knob of measure.speed", "did you mean model?"),
-    "missing input": ("speed: {use: measure.speed, model: $healed}", "^speed: {use: measure.speed}", "speed.model: missing", "measure.speed takes model: Model"),
+    "missing input": ("speed: {use: measure.speed, model: $healed, repeats: 25}", "^speed: {use: measure.speed}", "speed.model: missing", "measure.speed takes model: Model"),
     "knob": ("threshold:", "^treshold:", "unique.treshold: no such knob of corpus.dedup.minhash", "did you mean threshold?"),
     "knob like nothing": ("threshold:", "^zzz:", "unique.zzz: no such knob", "its knobs are threshold"),
     "text for a number": ("vocab_size: 512", "vocab_size: ^lots", "tokens.vocab_size: 'lots' is not a whole number", "tokens, the 256 bytes"),
