@@ -72,6 +72,12 @@ def test_pareto_front_by_brute_force():
     assert [(p["x"], p["y"]) for p in charts.pareto(points, "higher", "lower")] == [(4, 1), (4, 1), (5, 2)]
 
 
+def test_names_that_would_cover_each_other_share_a_label():
+    points = [{"arm": a, "x": x, "y": y} for a, x, y in (("a", 0, 0), ("b", 10, 10), ("c", 9, 9.5), ("d", 9, 5))]
+    assert [(n["arm"], n["x"]) for n in charts.labels(points)] == [("a", 0), ("b, c", 10), ("d", 9)]
+    assert [n["arm"] for n in charts.labels(points[:1] * 2)] == ["a, a"]
+
+
 def test_thinning_keeps_the_mean():
     points = [[i, i * 10.0, float(i)] for i in range(900)]
     thinned, each = charts.thin(points)

@@ -18,6 +18,7 @@ from paredown.report.steps import Group
 KNOBS = 5  # shown of a step where all are its own
 POINTS = 300  # most points a line has; more are averaged in order
 COSTS = ("FLOPs", "bytes", "tokens/s")  # units of columns that quality is drawn against
+CLOSE = {"x": 0.25, "y": 0.08}  # shares of a chart's width and height that a name takes
 SHARED = "every arm"
 INK, MUTED, LINE, PAPER = "var(--ink)", "var(--muted)", "var(--line)", "var(--paper)"
 HELD_OUT = "held_out_loss"
@@ -212,6 +213,19 @@ def pareto(points: Sequence[dict[str, Any]], x_better: str, y_better: str) -> li
     return sorted((p for p in points if not any(beats(other, p) for other in points)), key=lambda p: (p["x"], p["y"]))
 
 
+def labels(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Where each arm's name stands; one label for points so close that their names would cover each other."""
+    spans = {axis: max(p[axis] for p in points) - min(p[axis] for p in points) or 1.0 for axis in ("x", "y")}
+    found: list[dict[str, Any]] = []
+    for point in points:
+        near = [n for n in found if all(abs(n[a] - point[a]) <= CLOSE[a] * spans[a] for a in ("x", "y"))]
+        if near:
+            near[0]["arm"] += f", {point['arm']}"
+        else:
+            found.append({"x": point["x"], "y": point["y"], "arm": point["arm"]})
+    return found
+
+
 def knobs_of(groups: Sequence[Group], arm: str) -> str:
     """What makes an arm itself: the steps that only it runs, measurements left out, with the knobs that other arms have differently."""
     parts = []
@@ -275,7 +289,8 @@ def _quality_spec(
     )
     middle = (min(p["x"] for p in points) + max(p["x"] for p in points)) / 2
     layers = [line, dots]
-    for side, align in (([p for p in points if p["x"] <= middle], "left"), ([p for p in points if p["x"] > middle], "right")):
+    named_at = labels(points)
+    for side, align in (([p for p in named_at if p["x"] <= middle], "left"), ([p for p in named_at if p["x"] > middle], "right")):
         dx = 9 if align == "left" else -9
         named = alt.Chart(alt.InlineData(values=side)).encode(x=x, y=y, text="arm:N")
         layers.append(named.mark_text(dx=dx, dy=-7, align=align, fontSize=12, color=PAPER, stroke=PAPER, strokeWidth=4))
