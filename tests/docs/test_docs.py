@@ -157,6 +157,11 @@ def _python(words: list[str], in_text: bool) -> None:
         words = words[2:]
         if "-k" in words:
             del words[words.index("-k") : words.index("-k") + 2]
+    elif words[0].startswith("benchmarks/"):
+        program = (ROOT / words[0]).read_text()
+        for option in words[1:]:
+            assert not option.startswith("--") or f'"{option}"' in program, option
+        words = words[:1]
     for word in words:
         assert (ROOT / word).exists(), word
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from typing import Annotated, Any, ClassVar
@@ -107,14 +108,15 @@ class Signature:
         self.optional = optional
         self.result = result
 
-    @classmethod
-    def of(cls, strategy: type[Strategy]) -> Signature:
+    @staticmethod
+    @functools.cache
+    def of(strategy: type[Strategy]) -> Signature:
         call: Any = strategy.__call__
         hints = typing.get_type_hints(call)
         parameters = list(inspect.signature(call).parameters.values())[1:]
         inputs = {p.name: hints[p.name] for p in parameters}
         optional = {p.name for p in parameters if p.default is not inspect.Parameter.empty}
-        return cls(inputs, optional, hints["return"])
+        return Signature(inputs, optional, hints["return"])
 
 
 def alternatives(annotation: Any) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import typing
 from collections.abc import Iterable, Iterator
@@ -83,6 +84,7 @@ def takes(signature: Signature) -> str:
     return ", ".join(pieces)
 
 
+@functools.cache
 def parts_of(result: Any) -> dict[str, Any]:
     """Part name to artifact type for a bundle, in order; empty for a single artifact."""
     if not (isinstance(result, type) and issubclass(result, Bundle)):
