@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Annotated
 
 import typer
 
 from paredown.cli.options import DebugOption, JsonOption
 
+WIDTH = 100  # columns
 HELP = """List strategies and parts, all or those under a name.
 
 Example: paredown list prune
@@ -54,6 +56,9 @@ def list_(
         print(json.dumps({"strategies": rows}, indent=2, ensure_ascii=False))
         return
     width = max((len(e.name) for e in found), default=0)
-    for e in found:
-        kind = "" if e.kind == "step" else e.kind.lower()
-        print(f"{e.name:<{width}}  {kind:<12}  {'BROKEN: ' + e.broken if e.broken else e.summary}".rstrip())
+    kinds = ["" if e.kind == "step" else e.kind.lower() for e in found]
+    kind_width = max(map(len, kinds), default=0)
+    for e, kind in zip(found, kinds, strict=True):
+        head = f"{e.name:<{width}}  " + (f"{kind:<{kind_width}}  " if kind_width else "")
+        said = f"BROKEN: {e.broken}" if e.broken else e.summary
+        print(textwrap.fill(said, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False))
