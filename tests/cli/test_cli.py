@@ -230,3 +230,15 @@ def test_two_runs_at_once_share_their_steps(tmp_path: Path, recipe: Path) -> Non
     outs = [p.communicate(timeout=120) for p in both]
     assert [p.returncode for p in both] == [0, 0], outs
     assert sorted(counter.read_text().splitlines()) == ["***", "+"], "each shared step is made once"
+
+
+def test_what_readers_and_dedup_set_aside_stands_in_the_summary(paredown: Program, tmp_path: Path) -> None:
+    rows = [{"id": "a", "text": "one"}, {"id": "b", "text": ""}, {"id": "c", "text": "one"}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "r.yaml").write_text(
+        "steps:\n  read: {use: corpus.read.files, path: in.jsonl, id: id, keep_rejected: true}\n"
+        "  exact: {use: corpus.dedup.exact, corpus: $read, keep_rejected: true}\n"
+    )
+    found = json.loads(paredown("run", "r.yaml", "--json").stdout)
+    assert [[row["reason"] for row in step["rejected"]] for step in found["steps"]] == [["empty_text"], ["exact_duplicate of a"]]
+    assert found["steps"][1]["rejected"][0] == {"id": "c", "reason": "exact_duplicate of a", "text": "one"}

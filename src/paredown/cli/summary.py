@@ -6,7 +6,7 @@ import datetime
 import statistics
 from typing import Any
 
-from paredown.artifacts.corpus import Filtered
+from paredown.artifacts.corpus import Corpus
 from paredown.artifacts.examples import Examples
 from paredown.artifacts.model import Model
 from paredown.artifacts.scores import Score, Scores
@@ -19,6 +19,7 @@ from paredown.core.workspace import Record, Workspace
 SAMPLES = 6
 MOST_METRICS = 5
 REJECTED = 3  # shown of each rule
+MOST_REJECTED = 40
 TEXT = 600  # characters shown of a rejected document
 MEASURING = ("measure.", "infer.")  # stages whose cost is not part of making the model
 
@@ -115,22 +116,26 @@ def _step(plan: Plan, task: Task, record: Record | None, cached: bool, workspace
         row["scores"] = [score.model_dump(include={"metric", "value", "unit", "n", "better"}) for score in made.rows()]
     if isinstance(made, Examples):
         row["samples"] = made.frame().head(SAMPLES).to_dicts()
-    if isinstance(made, Filtered) and made.rejected is not None:
-        row["rejected"] = _rejected(made)
+    rejected = getattr(made, "rejected", None)  # of readers, filters and dedup alike
+    if isinstance(rejected, Corpus):
+        row["rejected"] = _rejected(rejected)
     return row
 
 
-def _rejected(filtered: Filtered) -> list[dict[str, str]]:
+def _rejected(corpus: Corpus) -> list[dict[str, str]]:
+    """Some of what was set aside, with the reason, and with what a duplicate is a duplicate of."""
     import polars
 
-    assert filtered.rejected is not None
     found: list[dict[str, str]] = []
-    for frame in filtered.rejected.frames():
+    for frame in corpus.frames():
         picked = frame.filter(polars.int_range(polars.len()).over("reason") < REJECTED)
-        found += [{"id": r["id"], "reason": r["reason"], "text": (r["text"] or "")[:TEXT]} for r in picked.to_dicts()]
-        if len(found) >= 40:
+        for row in picked.to_dicts():
+            reason = row["reason"] + (f" of {row['duplicate_of']}" if row.get("duplicate_of") else "")
+            reason += f" ({row['similarity']:.2f})" if row.get("similarity") else ""
+            found.append({"id": row["id"], "reason": reason, "text": (row["text"] or "")[:TEXT]})
+        if len(found) >= MOST_REJECTED:
             break
-    return found[:40]
+    return found[:MOST_REJECTED]
 
 
 def _input_text(plan: Plan, value: Any) -> str:

@@ -289,7 +289,7 @@ def _hub(piece: dict[str, Any], sink: Sink) -> None:
     try:
         import datasets
     except ModuleNotFoundError:
-        raise MissingExtra("datasets", "reading from the hub", "hub") from None
+        raise MissingExtra("hub", "reading from the hub", "datasets") from None
     try:
         rows = datasets.load_dataset(piece["name"], split=piece["split"])
     except (OSError, ValueError) as error:

@@ -219,8 +219,9 @@ def test_hub_names(tmp_path, monkeypatch):
     )
     assert read(tmp_path / "a", path="hub:some/data", columns=("stars",)).frame["stars"].to_list() == [str(i) for i in range(50)]
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MissingExtra, match="hub"):
+    with pytest.raises(MissingExtra, match="'datasets', which is not installed") as caught:
         read(tmp_path / "b", path="hub:some/data")
+    assert caught.value.todo == 'pip install "paredown[hub]"'
 
 
 def test_mistakes_of_the_user(tmp_path):
