@@ -24,7 +24,7 @@ class Split(Strategy):
     Control: none (it decides what may be measured).
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-before", "what-data")
+    tags: ClassVar[tuple[str, ...]] = ("when-before", "what-data", "speedup-none")
     seeded: ClassVar[bool] = True
 
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.05  # share of the documents that is never trained on

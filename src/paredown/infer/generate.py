@@ -25,7 +25,7 @@ class Generate(Strategy):
     Control: none (it makes samples, not a saving)
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-after", "speedup-none")
+    tags: ClassVar[tuple[str, ...]] = ("when-runtime", "what-tokens", "speedup-none")
     extras: ClassVar[tuple[str, ...]] = ("train",)
     seeded: ClassVar[bool] = True
 

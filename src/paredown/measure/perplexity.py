@@ -30,7 +30,7 @@ class Perplexity(Strategy):
     Not for: comparing perplexity between tokenizers; use its bits_per_byte there.
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-after", "what-data", "speedup-none", "needs-data")
+    tags: ClassVar[tuple[str, ...]] = ("when-after", "what-weights", "speedup-none", "needs-data")
     extras: ClassVar[tuple[str, ...]] = ("train",)
     metrics: ClassVar[tuple[str, ...]] = ("bits_per_byte", "perplexity", "loss")
 

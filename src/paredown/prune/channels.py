@@ -55,7 +55,7 @@ class Channels(Strategy):
     Not for: mixture-of-experts layers, whose channels lie in many experts.
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-after", "what-channels", "speedup-universal", "needs-data")
+    tags: ClassVar[tuple[str, ...]] = ("when-after", "what-channels", "how-norm", "scope-block", "speedup-universal", "needs-data")
     systems: ClassVar[tuple[int, ...]] = (41, 80)
     extras: ClassVar[tuple[str, ...]] = ("train",)
     seeded: ClassVar[bool] = True

@@ -29,7 +29,7 @@ class Magnitude(Strategy):
     Not for: CPU speed: no kernel here skips zeros; use prune.channels there.
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-after", "what-weights", "speedup-special")
+    tags: ClassVar[tuple[str, ...]] = ("when-after", "what-weights", "how-magnitude", "scope-layer", "speedup-special")
     systems: ClassVar[tuple[int, ...]] = (27, 32, 41)
     extras: ClassVar[tuple[str, ...]] = ("train",)
 

@@ -21,7 +21,7 @@ class Random(Strategy):
     Not for: anything but comparison.
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-after", "what-weights", "speedup-special")
+    tags: ClassVar[tuple[str, ...]] = ("when-after", "what-weights", "how-random", "scope-layer", "speedup-special")
     systems: ClassVar[tuple[int, ...]] = (41,)
     extras: ClassVar[tuple[str, ...]] = ("train",)
     seeded: ClassVar[bool] = True

@@ -46,7 +46,7 @@ class Sparsegpt(Strategy):
     Not for: CPU speed: no kernel here skips zeros; use prune.channels there.
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-after", "what-weights", "speedup-special", "needs-data")
+    tags: ClassVar[tuple[str, ...]] = ("when-after", "what-weights", "how-reconstruction", "scope-layer", "speedup-special", "needs-data")
     systems: ClassVar[tuple[int, ...]] = (32,)
     extras: ClassVar[tuple[str, ...]] = ("train",)
     seeded: ClassVar[bool] = True

@@ -38,7 +38,15 @@ class Wanda(Strategy):
     Not for: CPU speed: no kernel here skips zeros; use prune.channels there.
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-after", "what-weights", "speedup-special", "needs-data")
+    tags: ClassVar[tuple[str, ...]] = (
+        "when-after",
+        "what-weights",
+        "how-magnitude",
+        "how-norm",
+        "scope-row",
+        "speedup-special",
+        "needs-data",
+    )
     systems: ClassVar[tuple[int, ...]] = (32, 39, 80)
     extras: ClassVar[tuple[str, ...]] = ("train",)
     seeded: ClassVar[bool] = True

@@ -22,7 +22,7 @@ class Files(Strategy):
     Control: none (it is an input).
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-before", "what-data")
+    tags: ClassVar[tuple[str, ...]] = ("when-before", "what-data", "speedup-none")
 
     path: str  # a file, a folder, a pattern with * or **, or hub:owner/name
     format: Literal["auto", "jsonl", "csv", "parquet", "text", "datasets"] = "auto"  # auto: by each file's name

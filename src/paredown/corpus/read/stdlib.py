@@ -47,7 +47,7 @@ class Stdlib(Strategy):
     Control: none (it is an input).
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-before", "what-data")
+    tags: ClassVar[tuple[str, ...]] = ("when-before", "what-data", "speedup-none")
 
     exclude: tuple[str, ...] = EXCLUDED  # folders to leave out, by name or relative path
     limit: Annotated[int, Field(ge=0)] = 0  # most files to read, spread evenly over the library; 0 reads all

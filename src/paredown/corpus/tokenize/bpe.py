@@ -23,7 +23,7 @@ class Bpe(Strategy):
     Control: none (arms share it).
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-before", "what-data")
+    tags: ClassVar[tuple[str, ...]] = ("when-before", "what-tokens", "speedup-universal")
     extras: ClassVar[tuple[str, ...]] = ("train",)
 
     vocab_size: Annotated[int, Field(ge=257)] = 4096  # tokens, the 256 bytes and the end-of-text mark among them

@@ -38,7 +38,7 @@ class KeepZeros(Hook):
     Control: none (without it, pruned weights grow back and nothing is saved).
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-after", "what-weights", "speedup-none", "needs-gradients", "needs-retraining")
+    tags: ClassVar[tuple[str, ...]] = ("when-during", "when-after", "what-weights", "speedup-none", "needs-gradients", "needs-retraining")
     extras: ClassVar[tuple[str, ...]] = ("train",)
 
     def start(self, state: State) -> None:

@@ -43,7 +43,7 @@ class Pretrained(Strategy):
     Control: none (nothing is changed).
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-before", "speedup-none")
+    tags: ClassVar[tuple[str, ...]] = ("when-before", "what-weights", "speedup-none")
     extras: ClassVar[tuple[str, ...]] = ("train",)
 
     source: str  # a folder that save_pretrained wrote, or owner/name on the hub

@@ -33,7 +33,7 @@ class Adamw(Optimizer):
     Control: none (it is the control of the other optimizers).
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-during", "speedup-none", "needs-gradients")
+    tags: ClassVar[tuple[str, ...]] = ("when-during", "what-weights", "speedup-none", "needs-gradients")
     extras: ClassVar[tuple[str, ...]] = ("train",)
 
     beta1: Beta = 0.9  # memory of the mean gradient, 0 <= b < 1

@@ -22,7 +22,7 @@ class Cosine(Schedule):
     Control: learn.schedules.linear
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-during", "speedup-none")
+    tags: ClassVar[tuple[str, ...]] = ("when-during", "what-weights", "speedup-none")
 
     floor: Share = 0.0  # learning rate at the end, as a share of the peak
 

@@ -21,7 +21,7 @@ class Linear(Schedule):
     Control: learn.schedules.cosine
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-during", "speedup-none")
+    tags: ClassVar[tuple[str, ...]] = ("when-during", "what-weights", "speedup-none")
 
     floor: Share = 0.0  # learning rate at the end, as a share of the peak
 

@@ -26,7 +26,7 @@ class WarmupStableDecay(Schedule):
     Control: learn.schedules.cosine
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-during", "speedup-none")
+    tags: ClassVar[tuple[str, ...]] = ("when-during", "what-weights", "speedup-none")
 
     decay: Annotated[float, Field(gt=0, le=1)] = 0.2  # share of the budget over which it falls, 0 < d <= 1
     floor: Share = 0.0  # learning rate at the end, as a share of the peak
