@@ -25,11 +25,11 @@ $(VENV)/.base: constraints.txt
 	touch $@
 
 $(VENV)/.run: $(VENV)/.base pyproject.toml
-	$(PIP) -e ".[train,report]"
+	$(PIP) -e ".[train,report,prune]"
 	touch $@
 
 $(VENV)/.test: $(VENV)/.base pyproject.toml
-	$(PIP) -e ".[train,report,hub,ray,dev]"
+	$(PIP) -e ".[train,report,prune,vision,hub,ray,dev]"
 	touch $@
 
 clean:

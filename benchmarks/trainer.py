@@ -121,10 +121,10 @@ def batches_of(work: Work, folder: Path) -> list[dict[str, Any]]:
     import torch
 
     from paredown.artifacts.tokens import Tokens
-    from paredown.engines.batches import packed
+    from paredown.engines.batches import packed, shuffled_batch
 
     source = packed(Tokens(folder), work.length)
-    made = (source.batch(0, index, work.rows) for index in range(work.warm + work.steps))
+    made = (shuffled_batch(source, 0, index, work.rows) for index in range(work.warm + work.steps))
     return [{name: torch.tensor(value) for name, value in batch.items()} for batch in made]
 
 
@@ -133,6 +133,7 @@ def ours(work: Work, folder: Path, precision: str) -> Seen:
     from paredown.artifacts.tokens import Tokens
     from paredown.core.context import Context, running
     from paredown.engines import trainer
+    from paredown.engines.batches import packed
     from paredown.engines.parts import Budget, Hook
     from paredown.learn.optimizers.adamw import Adamw
     from paredown.learn.schedules.warmup_stable_decay import WarmupStableDecay
@@ -153,12 +154,12 @@ def ours(work: Work, folder: Path, precision: str) -> Seen:
     )  # fmt: skip
     setup = trainer.Setup(**{name: getattr(strategy, name) for name in trainer.Setup.__dataclass_fields__})
     setup = replace(setup, hooks=(Clock(),))
-    source, module = Tokens(folder), module_of(work)
+    source, module = packed(Tokens(folder), work.length), module_of(work)
     with tempfile.TemporaryDirectory() as temporary:
         step = Context(Path(temporary) / "out", Path(temporary) / "scratch", seed=0)
 
         def batches(index: int) -> dict[str, Any]:
-            return strategy.sampler.batch(source, 0, index, work.rows, work.length)
+            return source.fill(strategy.sampler.choose(source.rows, 0, index, work.rows))
 
         with running(step):
             trainer.fit(module, batches, setup, seed=0, step=step)

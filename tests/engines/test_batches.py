@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from paredown.core.errors import DataError
 from paredown.engines import batches
-from paredown.engines.batches import IGNORED, PackedRows, best_fit, counted, cut, permuted, pieces, share
+from paredown.engines.batches import IGNORED, PackedRows, best_fit, counted, cut, permuted, pieces, share, shuffled_batch
 
 
 def rows_of(sizes: list[int], length: int, seed: int = 0) -> PackedRows:
@@ -79,17 +79,17 @@ def test_positions_restart_at_each_window_and_are_left_out_where_none_does():
 def test_batches_are_pure_functions_of_seed_and_index():
     sizes = [17, 3, 40, 8, 8, 25]
     one, other = rows_of(sizes, 8), rows_of(sizes, 8)
-    forward = [one.batch(7, i, 3) for i in range(20)]
+    forward = [shuffled_batch(one, 7, i, 3) for i in range(20)]
     for i in reversed(range(20)):
-        again = other.batch(7, i, 3)
+        again = shuffled_batch(other, 7, i, 3)
         assert again.keys() == forward[i].keys()
         assert all((again[k] == forward[i][k]).all() for k in again)
-    assert any((one.batch(8, i, 3)["ids"] != forward[i]["ids"]).any() for i in range(3))
+    assert any((shuffled_batch(one, 8, i, 3)["ids"] != forward[i]["ids"]).any() for i in range(3))
 
 
 def test_epochs_follow_one_another_in_new_orders():
     rows = rows_of([30, 30, 30], 8)
-    order = np.concatenate([rows.batch(0, i, 4)["ids"][:, 0] for i in range(3 * rows.rows)])
+    order = np.concatenate([shuffled_batch(rows, 0, i, 4)["ids"][:, 0] for i in range(3 * rows.rows)])
     epochs = order[: 12 * rows.rows].reshape(12, rows.rows)
     assert all(sorted(e) == sorted(epochs[0]) for e in epochs)
     assert len({tuple(e) for e in epochs}) > 10
@@ -110,7 +110,7 @@ def test_packing_wastes_little():
 
 
 def test_a_cut_batch_holds_exactly_the_tokens_left():
-    batch = rows_of([30, 7, 7, 30], 8).batch(0, 0, 6)
+    batch = shuffled_batch(rows_of([30, 7, 7, 30], 8), 0, 0, 6)
     for limit in (1, 5, 8, 20, counted(batch)):
         found = cut(batch, limit)
         assert counted(found) == limit
@@ -118,7 +118,7 @@ def test_a_cut_batch_holds_exactly_the_tokens_left():
 
 
 def test_processes_and_micro_batches_share_the_rows():
-    batch = rows_of([30, 7, 7, 30], 8).batch(0, 0, 5)
+    batch = shuffled_batch(rows_of([30, 7, 7, 30], 8), 0, 0, 5)
     shares = [share(batch, rank, 2) for rank in range(2)]
     assert sum(counted(s) for s in shares) == counted(batch)
     parts = [p for s in shares for p in pieces(s, 2)]

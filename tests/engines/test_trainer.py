@@ -21,7 +21,7 @@ from paredown.core.catalog import build
 from paredown.core.context import Context, Listener
 from paredown.core.errors import DataError, UserError
 from paredown.engines import checkpoints
-from paredown.engines.batches import PackedRows, counted
+from paredown.engines.batches import PackedRows, counted, shuffled_batch
 from paredown.engines.flops import counter
 from paredown.engines.parts import Budget, Hook, Objective, Schedule
 from paredown.engines.trainer import Outcome, Setup, State, fit
@@ -51,7 +51,7 @@ def setup(budget: dict[str, float], **knobs: Any) -> Setup:
 def train(folder: Path, budget: dict[str, float], module: nn.Module | None = None, held_out: Any = (), **knobs: Any) -> Outcome:
     step = Context(folder / "out", folder / "scratch", seed=0, listener=knobs.pop("listener", Listener()))
     source = rows()
-    batches = knobs.pop("batches", lambda i: source.batch(0, i, 4))
+    batches = knobs.pop("batches", lambda i: shuffled_batch(source, 0, i, 4))
     return fit(module or llama(), batches, setup(budget, **knobs), seed=3, step=step, held_out=held_out)
 
 
@@ -143,7 +143,7 @@ def test_counted_flops_equal_torchs_counter(tmp_path):
     fresh.set_attn_implementation("eager")
     build("learn.objectives.next_token").prepare(fresh)
     for index in range(7):
-        batch = {name: torch.from_numpy(v) for name, v in source.batch(0, index, 4).items()}
+        batch = {name: torch.from_numpy(v) for name, v in shuffled_batch(source, 0, index, 4).items()}
         with FlopCounterMode(display=False) as counting:
             build("learn.objectives.next_token").loss(fresh, batch)[0].backward()
         expected += counting.get_total_flops()
@@ -291,7 +291,7 @@ def test_the_loop_equals_a_bare_one(tmp_path):
     bare, source = llama().train(), rows()
     optimizer = build("learn.optimizers.adamw").build(bare)
     for index in range(10):
-        batch = source.batch(0, index, 4)
+        batch = shuffled_batch(source, 0, index, 4)
         positions = {"position_ids": torch.from_numpy(batch["positions"])} if "positions" in batch else {}
         logits = bare(input_ids=torch.from_numpy(batch["ids"]), use_cache=False, **positions).logits
         nn.functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(batch["targets"]).flatten()).backward()

@@ -62,11 +62,11 @@ def test_a_trained_model_loads_in_stock_transformers_and_generates(tmp_path):
     assert 0.5 < alone.cost.flops / training_flops(weights, alone.cost.tokens) < 1.5
     from torch.utils.flop_counter import FlopCounterMode
 
-    from paredown.engines.batches import evaluation
+    from paredown.engines.batches import evaluation, packed
     from paredown.engines.flops import CPU_ATTENTION
 
     with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as once, torch.no_grad():
-        for batch in evaluation(source, SMALL["length"], SMALL["batch_size"], 16_384):
+        for batch in evaluation(packed(source, SMALL["length"]), SMALL["batch_size"], 16_384 // SMALL["length"]):
             module(input_ids=torch.from_numpy(batch["ids"]), use_cache=False)
     assert step.cost.flops - alone.cost.flops == 3 * once.get_total_flops(), "evaluations are part of the cost"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Iterator
 from functools import cached_property
@@ -14,9 +15,12 @@ from paredown.core.errors import DataError, UserError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from torch import nn
+    from transformers import PreTrainedTokenizerFast
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+OWN = "paredown"  # entry of config.json that holds the architecture part of a module that is no class of transformers
+TRAINING = "training.json"
 PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt")
 
 
@@ -33,6 +37,18 @@ def quiet() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def torch_randomness_kept() -> Iterator[None]:
+    """Leave torch's global generator as it was."""
+    import torch
+
+    state = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
 
 
 class Model(Artifact):
@@ -81,12 +97,14 @@ class Model(Artifact):
             raise DataError("Model: no safetensors in the folder", where=str(self.path))
         return found
 
-    def load(self, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    def load(self, dtype: torch.dtype | None = None) -> nn.Module:
         """The module in evaluation mode on the CPU, in `dtype` (default: the stored one)."""
         import transformers
 
         for name in set(self.weight_files.values()):
             self.file(name)
+        if OWN in self.config:
+            return self._load_own(dtype)
         architecture = (self.config.get("architectures") or [""])[0]
         kind = getattr(transformers, architecture, None)
         if kind is None:
@@ -95,8 +113,50 @@ class Model(Artifact):
             module: Any = kind.from_pretrained(
                 self.path, dtype=dtype or "auto", use_safetensors=True, local_files_only=True, trust_remote_code=False
             )
-        loaded: PreTrainedModel = module.eval()
+        loaded: nn.Module = module.eval()
         return loaded
+
+    def _load_own(self, dtype: torch.dtype | None) -> nn.Module:
+        """A module of ours: built from the knobs of its architecture, then filled."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        module = self.empty()
+        state: dict[str, torch.Tensor] = {}
+        try:
+            for name in sorted(set(self.weight_files.values())):
+                state |= load_file(self.path / name)
+            module.load_state_dict(state, assign=True)
+        except (SafetensorError, RuntimeError) as error:
+            said = " ".join(str(error).split())[:300]
+            raise DataError(f"Model: the weights do not fit the architecture of config.json: {said}", where=str(self.path)) from None
+        return (module if dtype is None else module.to(dtype)).eval()
+
+    def empty(self) -> nn.Module:
+        """A module of our own architectures as config.json describes it, with whatever weights `build` gives."""
+        from paredown.core import catalog
+
+        with torch_randomness_kept():
+            built: Any = catalog.build(self.config[OWN]).build(self.config.get("vocab_size", 0), self.config.get("eos_token_id", 0))
+        built.architecture = self.config[OWN]
+        module: nn.Module = built
+        return module
+
+    @cached_property
+    def training(self) -> dict[str, Any]:
+        """What the training that made the weights spent: `tokens`, `flops`, `epochs`, `parameters`, `held_out_loss`.
+
+        Raises:
+            DataError: the folder does not say.
+        """
+        if not (self.path / TRAINING).exists():
+            raise DataError(f"Model: no {TRAINING} in the folder", where=str(self.path), todo="give a model that learn.train made")
+        loaded: dict[str, Any] = self.read_json(TRAINING)
+        return loaded
+
+    def note_training(self, facts: dict[str, Any]) -> None:
+        """Write what `training` reads."""
+        (self.path / TRAINING).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -114,11 +174,23 @@ class Model(Artifact):
                 shutil.copyfile(self.file(name), target / name)
 
     @classmethod
-    def save(cls, path: Path, module: PreTrainedModel, processor: PreTrainedTokenizerFast | Model | None = None) -> Model:
-        """Write a module and its tokenizer (or the tokenizer of another model folder)."""
+    def save(cls, path: Path, module: nn.Module, processor: PreTrainedTokenizerFast | Model | None = None) -> Model:
+        """Write a module and its tokenizer (or the tokenizer of another model folder).
+
+        A module that is no class of transformers carries, as `module.architecture`, the architecture part's knobs
+        (`{use: name, ...}`) that rebuild it.
+        """
         path.mkdir(parents=True, exist_ok=True)
-        with quiet():
-            module.save_pretrained(path)
+        if hasattr(module, "save_pretrained"):
+            stock: Any = module
+            with quiet():
+                stock.save_pretrained(path)
+        else:
+            from safetensors.torch import save_model
+
+            config = {"architectures": [type(module).__name__], OWN: module.architecture}
+            (path / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+            save_model(module, str(path / "model.safetensors"), metadata={"format": "pt"})
         if isinstance(processor, Model):
             processor.copy_processor(path)
         elif processor is not None:

@@ -171,6 +171,9 @@ class StepChecker:
         for key in signature.inputs:
             if key not in node.value and key not in signature.optional and key not in meant:  # a misspelt one is reported as such
                 self.add(node.mistake(f"{name}.{key}: missing", f"{loaded.strategy_name()} takes {takes(signature)}", at_key=True))
+        given = [key for key in loaded.one_of if key in node.value]
+        if loaded.one_of and (len(given) > 1 or not (given or meant.intersection(loaded.one_of))):
+            self.add(node.mistake(f"{name}: give exactly one of {', '.join(loaded.one_of)}", f"it has {' and '.join(given) or 'none'}"))
         strategy = self._configured(name, node, loaded, knobs, tuple(signature.inputs))
         return Step(name, strategy, inputs, signature.result, signature.inputs, skip, node=node)  # type: ignore[arg-type]
 

@@ -1,11 +1,14 @@
-"""Batches of packed windows: batch i is a pure function of (seed, i), so resuming a training is arithmetic.
+"""Data as rows, and batches of them: batch i is a pure function of (seed, i), so resuming a training is arithmetic.
 
 Legend: D = documents, W = windows, R = rows of one epoch, B = rows of a batch, L = tokens of a row.
 
+Examples are rows as they stand. Tokens become rows of packed windows (without attention between documents, as in Krell et
+al. 2021, arXiv 2107.02027; best fit as in Ding et al. 2024, arXiv 2404.10830):
+
 A document of n tokens gives n - 1 training positions (each token is asked for once, from the tokens before it). They are
 cut into windows of L; the full windows are rows of their own, the rests of `BLOCK` documents that follow one another are
-packed into rows by best fit. Positions restart at each window. Nothing is dropped, nothing is seen twice in an epoch, and
-the order is a permutation of the rows computed by arithmetic: memory holds one number per block of documents.
+packed into rows by best fit. Positions restart at each window. Nothing is dropped, and memory holds one number per block
+of documents. The order of rows is a permutation computed by arithmetic: nothing is seen twice in an epoch.
 """
 
 from __future__ import annotations
@@ -17,7 +20,10 @@ from typing import Any
 import numba
 import numpy as np
 
+from paredown.artifacts.examples import Examples
+from paredown.artifacts.tokens import Tokens
 from paredown.core.errors import DataError
+from paredown.engines.parts import Rows
 
 Batch = dict[str, Any]  # arrays whose first axis is the rows; plain values are the same for every row
 IGNORED = -100  # target of a position that is not predicted
@@ -167,14 +173,37 @@ class PackedRows:
             batch["positions"] = positions
         return batch
 
-    def batch(self, seed: int, index: int, rows: int) -> Batch:
-        """Batch `index` of an endless sequence of epochs, each in an order of its own."""
-        place = np.arange(index * rows, (index + 1) * rows)
-        chosen = np.empty(rows, dtype=np.int64)
-        for epoch in np.unique(place // self.rows):
-            here = place // self.rows == epoch
-            chosen[here] = permuted(place[here] % self.rows, self.rows, _epoch_seed(seed, int(epoch)))
-        return self.fill(chosen)
+
+class ExampleRows:
+    """Rows of an `Examples` artifact: its columns of numbers and arrays, under their names; text is left out.
+
+    Raises:
+        DataError: there is no row, or no column of numbers.
+    """
+
+    def __init__(self, examples: Examples) -> None:
+        self.columns = examples.arrays()
+        self.rows = examples.rows
+        if not self.rows or not self.columns:
+            raise DataError("there is nothing to train on: the examples hold no row of numbers", where=str(examples.path))
+
+    def fill(self, chosen: np.ndarray[Any, Any]) -> Batch:
+        return {name: values[chosen] for name, values in self.columns.items()}
+
+
+def shuffled(rows: int, seed: int, index: int, batch_size: int) -> np.ndarray[Any, Any]:
+    """Row indices of batch `index` of an endless sequence of epochs, each in an order of its own."""
+    place = np.arange(index * batch_size, (index + 1) * batch_size)
+    chosen = np.empty(batch_size, dtype=np.int64)
+    for epoch in np.unique(place // rows):
+        here = place // rows == epoch
+        chosen[here] = permuted(place[here] % rows, rows, _epoch_seed(seed, int(epoch)))
+    return chosen
+
+
+def shuffled_batch(source: Rows, seed: int, index: int, size: int) -> Batch:
+    """Batch `index` of `source`, its rows shuffled anew each epoch."""
+    return source.fill(shuffled(source.rows, seed, index, size))
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
@@ -182,16 +211,24 @@ def _epoch_seed(seed: int, epoch: int) -> int:
 
 
 @functools.lru_cache(maxsize=8)
-def _opened(path: str, stamp: int, length: int) -> PackedRows:
-    from paredown.artifacts.tokens import Tokens
-
+def _packed(path: str, stamp: int, length: int) -> PackedRows:
     tokens = Tokens(path)
     return PackedRows(tokens.ids, tokens.offsets, length)
 
 
-def packed(tokens: Any, length: int) -> PackedRows:
+@functools.lru_cache(maxsize=4)
+def _examples(path: str, stamp: int) -> ExampleRows:
+    return ExampleRows(Examples(path))
+
+
+def packed(tokens: Tokens, length: int) -> PackedRows:
     """The rows of a `Tokens` artifact; opened once per process."""
-    return _opened(str(tokens.path), (tokens.path / "tokens.json").stat().st_mtime_ns, length)
+    return _packed(str(tokens.path), (tokens.path / "tokens.json").stat().st_mtime_ns, length)
+
+
+def example_rows(examples: Examples) -> ExampleRows:
+    """The rows of an `Examples` artifact; read once per process."""
+    return _examples(str(examples.path), (examples.path / "examples.parquet").stat().st_mtime_ns)
 
 
 def counted(batch: Batch) -> int:
@@ -239,9 +276,8 @@ def pieces(batch: Batch, count: int) -> list[Batch]:
     return [take(batch, rows) for rows in np.array_split(np.arange(rows_of(batch)), count) if rows.size]
 
 
-def evaluation(tokens: Any, length: int, rows: int, limit: int) -> list[Batch]:
-    """Batches of held-out rows, about `limit` tokens, the same ones every time."""
-    source = packed(tokens, length)
-    wanted = min(source.rows, max(1, -(-limit // length)))
+def evaluation(source: Rows, batch_size: int, most: int) -> list[Batch]:
+    """Batches of up to `most` held-out rows, the same ones every time."""
+    wanted = min(source.rows, max(1, most))
     chosen = permuted(np.arange(wanted), source.rows, 0)
-    return [source.fill(chosen[start : start + rows]) for start in range(0, wanted, rows)]
+    return [source.fill(chosen[start : start + batch_size]) for start in range(0, wanted, batch_size)]

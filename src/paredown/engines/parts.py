@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field, model_validator
 
 from paredown.core.strategy import Configured, Part
 
 if TYPE_CHECKING:
+    import numpy
     import torch
-    from transformers import PreTrainedModel
 
+    from paredown.artifacts.examples import Examples
     from paredown.artifacts.tokens import Tokens
     from paredown.engines.trainer import State
+
+
+class Rows(Protocol):
+    """What a training reads, cut into rows; one pass over all rows is an epoch."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of one epoch."""
+
+    def fill(self, chosen: numpy.ndarray[Any, Any]) -> dict[str, Any]:
+        """The batch of these rows: arrays whose first axis is the rows."""
 
 
 class Budget(Configured):
@@ -21,6 +33,7 @@ class Budget(Configured):
 
     tokens: Annotated[float, Field(gt=0)] | None = None  # training tokens, padding not counted
     steps: Annotated[int, Field(gt=0)] | None = None  # optimizer steps
+    epochs: Annotated[float, Field(gt=0)] | None = None  # passes over the data; rounded up to whole steps
     seconds: Annotated[float, Field(gt=0)] | None = None  # wall seconds of the loop; not reproducible to the byte
     flops: Annotated[float, Field(gt=0)] | None = None  # training FLOPs, counted
 
@@ -35,7 +48,15 @@ class Budget(Configured):
 
 
 class Objective(Part):
-    """What the model learns: makes the loss of a batch. May also make its own batches."""
+    """What the model learns: how data become rows, and the loss of a batch of them."""
+
+    def rows(self, data: Tokens | Examples, length: int) -> Rows:
+        """The rows that are learned from; `length` is the tokens of a row.
+
+        Raises:
+            UserError: the objective learns from another kind of data.
+        """
+        raise TypeError(f"{self.strategy_name()} defines no rows")
 
     def prepare(self, module: torch.nn.Module) -> None:
         """Called once before the first batch, in every process."""
@@ -43,7 +64,7 @@ class Objective(Part):
     def loss(self, module: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
         """(mean loss in nats over the batch's predicted tokens, number of predicted tokens).
 
-        `batch` holds the sampler's tensors on the module's device, and `predicted`, the number of its targets.
+        `batch` holds some of the rows as tensors on the module's device, and `predicted`, the number of their targets.
         """
         raise TypeError(f"{self.strategy_name()} defines no loss")
 
@@ -57,11 +78,11 @@ class Schedule(Part):
 
 
 class Sampler(Part):
-    """Which documents or windows make batch i; a pure function of (seed, i)."""
+    """Which rows make batch i; a pure function of (seed, i), the same for tokens and for examples."""
 
-    def batch(self, tokens: Tokens, seed: int, index: int, batch_size: int, length: int) -> dict[str, Any]:
-        """Arrays of shape (batch_size, length): `ids`, `targets` (-100 where not predicted), and `positions` where a row holds several windows."""
-        raise TypeError(f"{self.strategy_name()} defines no batch")
+    def choose(self, rows: int, seed: int, index: int, batch_size: int) -> numpy.ndarray[Any, Any]:
+        """The `batch_size` indices, 0 to `rows` - 1, of the rows of batch `index`."""
+        raise TypeError(f"{self.strategy_name()} defines no choose")
 
 
 class Optimizer(Part):
@@ -86,10 +107,13 @@ class Hook(Part):
 
 
 class Architecture(Part):
-    """A model that does not exist yet."""
+    """A model that does not exist yet.
 
-    def build(self, vocab_size: int, end_of_text: int) -> PreTrainedModel:
-        """A new module with random weights from torch's current generator."""
+    A module that is no class of transformers is rebuilt from these knobs when it is loaded, so they say all of its shape.
+    """
+
+    def build(self, vocab_size: int, end_of_text: int) -> torch.nn.Module:
+        """A new module with random weights from torch's current generator; both arguments are 0 where no tokens are read."""
         raise TypeError(f"{self.strategy_name()} defines no build")
 
     def parameters(self, vocab_size: int) -> int:

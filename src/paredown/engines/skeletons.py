@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from paredown.artifacts.model import Model
+from paredown.artifacts.model import OWN, Model
 from paredown.core.errors import UserError
 
 
@@ -16,6 +16,9 @@ def skeleton(model: Model) -> Any:
     """
     from accelerate import init_empty_weights
 
+    if OWN in model.config:
+        with init_empty_weights(include_buffers=False):
+            return model.empty().eval()
     kind, config = architecture(model)
     config._experts_implementation = "eager"  # one product for each expert, so that each expert's inputs can be seen
     with init_empty_weights(include_buffers=False):

@@ -65,6 +65,9 @@ class Setup:
     tracker_folder: str = ""
 
 
+SAVED = ("step", "tokens", "flops", "seconds", "weights", "active_tokens")  # plain fields of the state that checkpoints keep
+
+
 @dataclass
 class State:
     """What hooks read and change."""
@@ -79,6 +82,8 @@ class State:
     tokens: int = 0  # tokens trained on by all processes, padding not counted
     flops: float = 0.0  # counted, all processes
     seconds: float = 0.0  # of the loop, over all tries
+    weights: int = 0  # active weights when the training began
+    active_tokens: float = 0.0  # sum over tokens of the weights that were active: over the tokens, the average parameter count
     progress: float = 0.0  # share of the budget at the middle of the current step
     learning_rate: float = 0.0  # of the current step
     batch: Batch = field(default_factory=dict)  # the current micro-batch, on the device
@@ -86,6 +91,12 @@ class State:
     kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # tensors of hooks, by hook, saved in checkpoints
     memory: dict[str, Any] = field(default_factory=dict)  # anything of hooks that `start` makes again; not saved
     stop: bool = False  # a hook may end the training after this step
+
+    @property
+    def active(self) -> int:
+        """Weights that are not masked; hooks that mask weights keep `memory["active"]`."""
+        masked: int | None = self.memory.get("active")
+        return sum(p.numel() for p in self.module.parameters()) if masked is None else masked
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,7 @@ class _Run:
         self.folder = step.scratch / "checkpoints"
         self.flops = Flops()
         self.evaluation_flops = 0.0  # part of the cost, not of the budget
+        self.active = 0  # weights that no hook masks
         self.curves = telemetry.Curves(step.listener, processes)
         self.window = telemetry.Window()
         reseed(seed)
@@ -221,7 +233,9 @@ class _Run:
         state.step += 1
         state.tokens += tokens
         state.flops += flops
+        state.active_tokens += self.active * tokens
         self._call("step")
+        self.active = state.memory.get("active", self.active)
         self.window.add(total, predicted)
 
     def _moved(self, part: Batch) -> Batch:
@@ -290,7 +304,7 @@ class _Run:
         state = self.state
         tensors, plain = checkpoints.gather(state.module, state.optimizer, state.kept)
         if self.processes.main:
-            facts = {name: getattr(state, name) for name in ("step", "tokens", "flops", "seconds")}
+            facts = {name: getattr(state, name) for name in SAVED}
             facts |= {
                 "optimizer": plain,
                 "table": self.flops.table,
@@ -309,7 +323,7 @@ class _Run:
         facts: dict[str, Any] = {}
         if found:
             facts = checkpoints.facts(found)
-            for name in ("step", "tokens", "flops", "seconds"):
+            for name in SAVED:
                 setattr(state, name, facts[name])
             state.kept = checkpoints.kept(found)
             self.flops, self.evaluation_flops = Flops(facts["table"]), facts["evaluation"]
@@ -320,6 +334,8 @@ class _Run:
         self._call("start")
         if found:
             checkpoints.restore(found, state.module, state.optimizer, facts["optimizer"])
+        self.active = state.active
+        state.weights = state.weights or self.active
         return state.step
 
     def _outcome(self) -> Outcome:
@@ -338,6 +354,17 @@ class _Run:
             "tokens_per_second": round(state.tokens / state.seconds, 1) if state.seconds else None,
             "resumed_at": self.resumed_at,
             "curves": self.curves.thinned(),
+            "training": {
+                "steps": state.step,
+                "tokens": state.tokens,
+                "flops": state.flops,
+                "parameters": {
+                    "initial": state.weights,
+                    "final": self.active,
+                    "average": state.active_tokens / state.tokens if state.tokens else float(self.active),
+                },
+                "held_out_loss": held_out,
+            },
         }
         self.context.charge(flops=flops, how="counted", tokens=state.tokens)
         self.context.facts.update(facts)

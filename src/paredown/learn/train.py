@@ -1,11 +1,14 @@
-"""Training as a step: a model or an architecture, tokens, a budget."""
+"""Training as a step: a model or an architecture, tokens or examples, a budget."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from paredown.artifacts.examples import Examples
 from paredown.artifacts.model import Model
 from paredown.artifacts.tokens import Tokens
 from paredown.core.catalog import build
@@ -15,7 +18,7 @@ from paredown.core.strategy import Count, Positive, Share, Strategy
 from paredown.engines.parts import Architecture, Budget, Hook, Objective, Optimizer, Sampler, Schedule
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    import torch
 
 FLOPS_PER_SECOND = {"cpu": 5e10, "cuda": 5e13}  # what training reaches, roughly; for estimates only
 
@@ -26,7 +29,7 @@ def training_flops(parameters: int, tokens: float) -> float:
 
 
 class Train(Strategy):
-    """Train a model on tokens until a budget is spent.
+    """Train a model on tokens or on labelled examples until a budget is spent.
 
     A killed or stopped training goes on from its last checkpoint, bit for bit. To use several processes of one machine
     set `processes` and `parallel`; under torchrun (`torchrun --nproc-per-node 2 script.py`) a script that calls this
@@ -37,27 +40,28 @@ class Train(Strategy):
     Control: none (it is what savings are measured against).
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-during", "speedup-none", "needs-data", "needs-gradients", "needs-retraining")
+    tags: ClassVar[tuple[str, ...]] = ("when-during", "what-weights", "speedup-none", "needs-data", "needs-gradients")
     extras: ClassVar[tuple[str, ...]] = ("train",)
     seeded: ClassVar[bool] = True
+    one_of: ClassVar[tuple[str, ...]] = ("tokens", "examples")
 
-    budget: Budget  # one of tokens, steps, seconds, flops
+    budget: Budget  # one of tokens, steps, epochs, seconds, flops
     objective: Objective = Field(default_factory=lambda: build("learn.objectives.next_token"))  # what is learned
     schedule: Schedule = Field(default_factory=lambda: build("learn.schedules.cosine"))  # shape of the learning rate after its rise
     optimizer: Optimizer = Field(default_factory=lambda: build("learn.optimizers.adamw"))  # how gradients become steps
-    sampler: Sampler = Field(default_factory=lambda: build("learn.samplers.packed"))  # which tokens make batch i
+    sampler: Sampler = Field(default_factory=lambda: build("learn.samplers.shuffled"))  # which rows make batch i
     hooks: tuple[Hook, ...] = ()  # what else acts on the training, in this order
     learning_rate: Positive = 3e-3  # at its peak; lower for larger models (3e-4 at a billion weights)
     warmup: Share = 0.05  # share of the budget over which the learning rate rises from zero
     batch_size: Count = 16  # rows of a step, over all processes
-    length: Count = 128  # tokens of a row, at most the model's context
+    length: Count = 128  # tokens of a row, at most the model's context; examples are rows as they stand
     clip: Annotated[float, Field(ge=0)] = 1.0  # longest gradient (L2 norm over all weights); 0 does not clip
     accumulate: Count = 1  # micro-batches that a step is cut into; less memory, the same result
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 autocast where the machine multiplies bf16 natively, else fp32
     device: str = "auto"  # auto, cpu, cuda, cuda:0, mps
     compile: bool = False  # torch.compile; on a CPU it took 20 to 50 s to build and gained nothing
     evaluate_every: Annotated[int, Field(ge=0)] = 100  # steps between evaluations on held_out; 0: at the end only
-    evaluate_tokens: Count = 16_384  # held-out tokens of an evaluation, about
+    evaluate_tokens: Count = 16_384  # held-out tokens of an evaluation, about; of examples, as many rows at most
     log_every: Count = 10  # steps of which a point of the loss curve is the mean
     checkpoint_seconds: Positive = 20.0  # seconds between checkpoints; saving never takes more than 5% of the time
     parallel: Literal["none", "ddp", "fsdp"] = "none"  # several processes: each with all weights (ddp) or a share of them (fsdp)
@@ -85,19 +89,28 @@ class Train(Strategy):
         else:
             weights = int(model.get("parameters", 1e6)) if isinstance(model, dict) else 1_000_000
         speed = FLOPS_PER_SECOND["cuda" if resolve_device(self.device).startswith("cuda") else "cpu"]
-        step_tokens = self.batch_size * self.length
+        data = tokens or inputs.get("examples")
+        row_tokens = 1 if isinstance(data, Examples) else self.length
+        in_epoch = data.rows if isinstance(data, Examples) else data.tokens if isinstance(data, Tokens) else foreseen.get("tokens", 1e6)
         if self.budget.seconds is not None:
             seconds, seen = self.budget.seconds, self.budget.seconds * speed / training_flops(weights, 1)
         else:
             spent = self.budget.flops / training_flops(weights, 1) if self.budget.flops is not None else 0.0
-            seen = self.budget.tokens or (self.budget.steps or 0) * step_tokens or spent
+            seen = self.budget.tokens or (self.budget.steps or 0) * self.batch_size * row_tokens or spent
+            seen = seen or (self.budget.epochs or 0) * in_epoch
             seconds = training_flops(weights, seen) / speed
-        activations = step_tokens / self.accumulate * (3 * vocab + 200 * (weights / 1000) ** 0.5) * 4
+        activations = self.batch_size * row_tokens / self.accumulate * (3 * vocab + 200 * (weights / 1000) ** 0.5) * 4
         memory, disk = 8e8 + 16 * weights + activations, 4.0 * weights + 2 * 12 * weights
         return {"seconds": seconds, "tokens": seen, "memory": memory, "disk": disk, "parameters": float(weights)}
 
-    def __call__(self, model: Model | Architecture, tokens: Tokens, held_out: Tokens | None = None) -> Model:
-        """The trained model with its tokenizer.
+    def __call__(
+        self,
+        model: Model | Architecture,
+        tokens: Tokens | None = None,
+        held_out: Tokens | Examples | None = None,
+        examples: Examples | None = None,
+    ) -> Model:
+        """The trained model with its processor, and `training.json`: what this training spent, and its held-out loss.
 
         Raises:
             DataError: there is nothing to train on, or the loss is no finite number any more.
@@ -105,55 +118,61 @@ class Train(Strategy):
         """
         from paredown.engines import launch
 
+        if (tokens is None) == (examples is None):
+            raise UserError("give exactly one of tokens and examples", where="learn.train")
         if self.parallel != "none" and self.processes > 1 and not launch.inside():
-            return launch.launch(self, {"model": model, "tokens": tokens, "held_out": held_out}, self.processes)
-        return self._train(model, tokens, held_out)
+            return launch.launch(self, {"model": model, "tokens": tokens, "examples": examples, "held_out": held_out}, self.processes)
+        return self._train(model, tokens if tokens is not None else examples, held_out)  # type: ignore[arg-type]
 
-    def _train(self, model: Model | Architecture, tokens: Tokens, held_out: Tokens | None) -> Model:
+    def _train(self, model: Model | Architecture, data: Tokens | Examples, held_out: Tokens | Examples | None) -> Model:
         from paredown.engines import launch, trainer
         from paredown.engines.batches import evaluation
 
         step = context()
         seed = step.derived_seed("train") if step.seed is not None else 0
-        if tokens.tokens == 0:
-            raise DataError("there is nothing to train on: the tokens are empty", where=str(tokens.path))
-        module, stored = self._module(model, tokens, seed)
-        setup = trainer.Setup(
-            **{name: getattr(self, name) for name in trainer.Setup.__dataclass_fields__},
-        )
+        if isinstance(data, Tokens) and data.tokens == 0:
+            raise DataError("there is nothing to train on: the tokens are empty", where=str(data.path))
+        module, stored = self._module(model, data, seed)
+        source = self.objective.rows(data, self.length)
+        batch_size = min(self.batch_size, source.rows) if isinstance(data, Examples) else self.batch_size
+        setup = trainer.Setup(**{name: getattr(self, name) for name in trainer.Setup.__dataclass_fields__})
+        if self.budget.epochs is not None:
+            setup = dataclasses.replace(setup, budget=Budget(steps=math.ceil(self.budget.epochs * source.rows / batch_size)))
+        most = self.evaluate_tokens if isinstance(data, Examples) else -(-self.evaluate_tokens // self.length)
         outcome = trainer.fit(
             module,
-            lambda index: self.sampler.batch(tokens, seed, index, self.batch_size, self.length),
+            lambda index: source.fill(self.sampler.choose(source.rows, seed, index, batch_size)),
             setup,
             seed=seed,
             step=step,
-            held_out=evaluation(held_out, self.length, self.batch_size, self.evaluate_tokens) if held_out is not None else (),
+            held_out=evaluation(self.objective.rows(held_out, self.length), batch_size, most) if held_out is not None else (),
         )
+        step.facts["training"]["epochs"] = outcome.steps * batch_size / source.rows
         with launch.main_first(step) as folder:
             if folder is not None:
-                processor = model if isinstance(model, Model) else tokens.tokenizer.fast
-                Model.save(folder, outcome.module.to(stored), processor)  # type: ignore[arg-type]
+                processor = model if isinstance(model, Model) else data.tokenizer.fast if isinstance(data, Tokens) else None
+                saved = Model.save(folder, outcome.module.to(stored), processor)
+                saved.note_training(step.facts["training"])
         return Model(launch.shared(step) / "model")
 
-    def _module(self, model: Model | Architecture, tokens: Tokens, seed: int) -> tuple[PreTrainedModel, Any]:
+    def _module(self, model: Model | Architecture, data: Tokens | Examples, seed: int) -> tuple[torch.nn.Module, Any]:
         """The module in fp32, and the number format that it is stored in."""
         import torch
 
-        from paredown.engines.processes import private_randomness, reseed
+        from paredown.engines.modules import initialized
 
+        vocabulary = data.vocab_size if isinstance(data, Tokens) else 0
         if isinstance(model, Architecture):
-            with private_randomness():
-                reseed(seed, "weights")
-                module, stored = model.build(tokens.vocab_size, tokens.end_of_text), torch.float32
+            module, stored = initialized(model, data, seed), torch.float32
         else:
             loaded = model.load()
-            stored = loaded.dtype
-            module = loaded.float()  # type: ignore[no-untyped-call]
-        known = int(module.get_input_embeddings().weight.shape[0])  # type: ignore[index]
-        if tokens.vocab_size > known:
-            raise UserError(
-                f"the tokens are of another vocabulary: {tokens.vocab_size:,} ids, but the model knows {known:,}", where="tokens"
-            )
+            stored = next(loaded.parameters()).dtype
+            module = loaded.float()
+        if not isinstance(data, Tokens):
+            return module, stored
+        known = int(module.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+        if vocabulary > known:
+            raise UserError(f"the tokens are of another vocabulary: {vocabulary:,} ids, but the model knows {known:,}", where="tokens")
         longest = getattr(module.config, "max_position_embeddings", None)
         if longest and self.length > longest:
             raise UserError(f"rows of {self.length:,} tokens do not fit: the model's context is {longest:,}", todo="lower length")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from paredown.engines.parts import Objective
+from paredown.artifacts.tokens import Tokens
+from paredown.core.errors import UserError
+from paredown.engines.parts import Objective, Rows
 
 if TYPE_CHECKING:
     import torch
+
+    from paredown.artifacts.examples import Examples
 
 
 def next_token_loss(logits: torch.Tensor, targets: torch.Tensor, predicted: int) -> torch.Tensor:
@@ -26,8 +30,17 @@ class NextToken(Objective):
     Control: none (it is the control of the other objectives).
     """
 
-    tags: ClassVar[tuple[str, ...]] = ("when-during", "speedup-none", "needs-gradients")
+    tags: ClassVar[tuple[str, ...]] = ("when-during", "what-weights", "speedup-none", "needs-gradients")
     extras: ClassVar[tuple[str, ...]] = ("train",)
+
+    def rows(self, data: Tokens | Examples, length: int) -> Rows:
+        from paredown.engines.batches import packed
+
+        if not isinstance(data, Tokens):
+            raise UserError(
+                "next_token learns from tokens, not from examples", where="objective", todo="objective: learn.objectives.classification"
+            )
+        return packed(data, length)
 
     def prepare(self, module: torch.nn.Module) -> None:
         from paredown.engines.packing import way_of

@@ -1,0 +1,49 @@
+"""Classification of labelled examples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from paredown.artifacts.examples import Examples
+from paredown.core.errors import UserError
+from paredown.engines.parts import Objective, Rows
+
+if TYPE_CHECKING:
+    import torch
+
+    from paredown.artifacts.tokens import Tokens
+
+
+class Classification(Objective):
+    """Predict the label of each example by cross-entropy.
+
+    Source: none (the standard objective of classifiers); label smoothing as in Szegedy et al. 2015, arXiv 1512.00567, section 7.
+    Costs: nothing beside the forward and backward pass.
+    Control: none (it is the standard objective).
+    """
+
+    tags: ClassVar[tuple[str, ...]] = ("when-during", "what-weights", "speedup-none", "needs-gradients")
+    extras: ClassVar[tuple[str, ...]] = ("train",)
+
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the target that is spread evenly over all labels
+
+    def rows(self, data: Tokens | Examples, length: int) -> Rows:
+        from paredown.engines.batches import example_rows
+
+        if not isinstance(data, Examples):
+            raise UserError("classification learns from examples, not from tokens", where="objective", todo="give the input examples")
+        source = example_rows(data)
+        if "label" not in source.columns:
+            raise UserError("classification needs a column of whole numbers named label", where=str(data.path))
+        return source
+
+    def loss(self, module: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
+        """Mean cross-entropy in nats over the rows."""
+        from torch.nn import functional
+
+        from paredown.engines.classifiers import logits
+
+        found = logits(module, batch).float()
+        return functional.cross_entropy(found, batch["label"].long(), label_smoothing=self.smoothing), len(found)
