@@ -15,7 +15,7 @@ import pytest
 from inputs import KINDS, make, settings  # type: ignore[import-not-found]
 
 from paredown.artifacts.scores import Scores
-from paredown.core import catalog
+from paredown.core import catalog, taxonomy
 from paredown.core.artifact import Artifact, Bundle
 from paredown.core.context import Context, Listener, running
 from paredown.core.errors import PareError
@@ -94,6 +94,12 @@ def test_card_is_complete(entry: catalog.Entry) -> None:
         assert knob.comment, f"the knob {knob.name} has no comment"
     lines = entry.path.read_text().count("\n")
     assert lines <= 200, f"{lines} lines: a strategy over 200 hides a mechanism"
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.name)
+def test_tags_place_it_in_the_taxonomy(entry: catalog.Entry) -> None:
+    assert taxonomy.mistakes(entry.name, entry.tags) == []
+    assert catalog.load(entry.name).tags == entry.tags, "the catalog reads them from the source text: write them out"
 
 
 @pytest.mark.parametrize("name", [e.name for e in ENTRIES])

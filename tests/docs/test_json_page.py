@@ -156,7 +156,7 @@ def test_dry_run(paredown: Program, toy: Path) -> None:
 
 def test_list_show_and_schema(within: Program) -> None:
     compare(page()["list"], [only_object(within("list", "--json"))], "list")
-    compare(page()["list"], [only_object(within("list", "prune", "--tag", "what-channels", "--json"))], "list")
+    compare(page()["list"], [only_object(within("list", "prune", "--what", "channels", "--json"))], "list")
     shown = [only_object(within("show", name, "--json")) for name in ("prune.wanda", "learn.hooks.keep_zeros", "measure.speed")]
     compare(page()["show"], shown, "show")
     schema = only_object(within("schema", "--json"))
@@ -205,7 +205,7 @@ def test_doctor_and_gc(paredown: Program, toy: Path) -> None:
         (("run", "toy.yaml", "--set", "numbers.count=none", "--dry-run"), 2, "1 mistake"),
         (("run", "toy.yaml", "--workspace", "toy.yaml"), 1, "the workspace cannot be made"),
         (("list", "prnue"), 2, "nothing in the catalog begins with prnue"),
-        (("list", "--tag", "none"), 2, "has the tag none"),
+        (("list", "--what", "none"), 2, "--what has no value none"),
         (("show", "prune.wandaa"), 2, "no strategy prune.wandaa"),
         (("schema", "prune.wandaa"), 2, "no strategy prune.wandaa"),
         (("report",), 2, "no run in this workspace yet"),

@@ -20,7 +20,7 @@ def show(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    from paredown.core import catalog
+    from paredown.core import catalog, taxonomy
 
     entry = catalog.find(name)
     knobs = [{"name": k.name, "type": k.annotation, "default": k.default, "meaning": k.comment} for k in entry.knobs]
@@ -31,7 +31,8 @@ def show(
         found: dict[str, Any] = {
             "name": entry.name, "kind": entry.kind, "summary": entry.summary, "source": entry.source, "inputs": inputs, "result": entry.result,
             "knobs": knobs, "costs": entry.costs, "control": entry.control, "not_for": entry.not_for, "tags": list(entry.tags),
-            "systems": list(entry.systems), "extras": list(entry.extras), "metrics": list(entry.metrics), "file": str(entry.path),
+            "taxonomy": taxonomy.parse(entry.tags), "systems": list(entry.systems),
+            "extras": list(entry.extras), "metrics": list(entry.metrics), "file": str(entry.path),
         }  # fmt: skip
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
@@ -51,7 +52,7 @@ def show(
     _row("costs", entry.costs)
     _row("control", entry.control)
     _row("not for", entry.not_for)
-    _row("tags", ", ".join(entry.tags))
+    _row("tags", taxonomy.words(entry.tags))
     _row("systems", ", ".join(f"{n:03d}" for n in entry.systems))
     _row("needs", ", ".join(f"paredown[{extra}]" for extra in entry.extras))
 
