@@ -42,12 +42,15 @@ def test_items_sum_to_the_rows_and_cost_is_charged(tmp_path, step):
     tokens, model = tiny.tokens(tmp_path / "t", TEXTS), tiny.model(tmp_path / "m" / "model")
     scores = Perplexity(length=16, stride=8)(model, tokens)
     items = scores.items()
-    total = {name: frame["value"].sum() for (name,), frame in items.group_by("metric")}
-    assert scores.value("bits_per_byte") == pytest.approx(total["bits"] / total["bytes"])
-    assert scores.value("loss") == pytest.approx(total["bits"] * math.log(2) / total["tokens"])
-    assert items.filter(metric="bits")["item"].to_list() == [0, 1, 2, 3]
+    weights = {name: frame["weight"].sum() for (name,), frame in items.group_by("metric")}
+    total = {name: (frame["value"] * frame["weight"]).sum() for (name,), frame in items.group_by("metric")}
+    for name in ("bits_per_byte", "loss"):
+        assert total[name] / weights[name] == pytest.approx(scores.value(name))
+    assert total["bits_per_byte"] * math.log(2) == pytest.approx(total["loss"]), "the same nats"
+    assert weights["bits_per_byte"] == sum(len(text.encode()) for text in TEXTS)
+    assert items.filter(metric="loss")["item"].to_list() == [0, 1, 2, 3]
     assert step.cost.documents == 4
-    assert step.cost.tokens > total["tokens"]  # the overlap of the windows is counted too
+    assert step.cost.tokens > weights["loss"]  # the overlap of the windows is counted too
     assert step.cost.flops > 0
     assert step.facts["stride"] == 8
     assert {row.better for row in scores.rows()} == {"lower"}

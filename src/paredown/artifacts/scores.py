@@ -36,7 +36,10 @@ class Score(BaseModel):
 
 
 class Scores(Artifact):
-    """`scores.parquet` with the fields of `Score`; where a metric has items, `items.parquet` (metric, item, value)."""
+    """`scores.parquet` with the fields of `Score`; where a metric has items, `items.parquet` (metric, item, value, weight).
+
+    A metric with items is their weighted mean, sum(value * weight) / sum(weight), so that an interval can speak of new items too.
+    """
 
     kind = "Scores"
 
@@ -46,7 +49,7 @@ class Scores(Artifact):
         return [Score(**row) for row in polars.read_parquet(self.file("scores.parquet")).to_dicts()]
 
     def items(self) -> polars.DataFrame | None:
-        """Values per item (metric, item, value), or None."""
+        """Values per item (metric, item, value, weight), or None."""
         import polars
 
         return polars.read_parquet(self.file("items.parquet")) if (self.path / "items.parquet").exists() else None

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import collections
 import datetime
-import statistics
 from typing import Any
 
 from paredown.artifacts.corpus import Corpus
 from paredown.artifacts.examples import Examples
-from paredown.artifacts.model import Model
-from paredown.artifacts.scores import Score, Scores
-from paredown.core import machine
-from paredown.core.artifact import Artifact, Bundle
+from paredown.artifacts.scores import Scores
+from paredown.cli import tables
+from paredown.cli.tables import result
+from paredown.core import compare, machine
 from paredown.core.ledger import Ledger
 from paredown.core.plan import Plan, Source, Task
+from paredown.core.recipe import Recipe
 from paredown.core.workspace import Record, Workspace
 
 SAMPLES = 6
-MOST_METRICS = 5
 REJECTED = 3  # shown of each rule
 MOST_REJECTED = 40
 TEXT = 600  # characters shown of a rejected document
-MEASURING = ("measure.", "infer.")  # stages whose cost is not part of making the model
+ONE_SEED = "1 seed: no verdict. Differences between arms of one run may be noise; a verdict takes 3 seeds."
+VERDICTS = {  # one, several
+    "holds": ("holds", "hold"),
+    "fails": ("fails", "fail"),
+    "undecided": ("is undecided", "are undecided"),
+    "no verdict": ("without a verdict", "without a verdict"),
+}
 
 
 def build(
@@ -40,15 +46,10 @@ def build(
     recipe = plan.recipe
     curves = ledger.curves(list(records))
     steps = [_step(plan, task, records.get(task.key), task.key in cached, workspace, curves) for task in plan.tasks.values()]
-    table = _table(plan, records)
-    seeds = len(recipe.seeds)
+    table = tables.build(plan, records)
+    read = tables.reader(plan, records)
+    claims = [compare.judge(claim, plan, records, read) for claim in recipe.claims] if status == "done" else []
     fresh = [r for key, r in records.items() if key not in cached]
-    verdict = (
-        "1 seed: no verdict. Differences between arms of one run may be noise; a verdict needs several seeds."
-        if seeds == 1
-        else f"{seeds} seeds: no verdict. The table shows means; whether they differ by more than noise is not tested yet."
-    )
-    untested = "1 seed" if seeds == 1 else f"{seeds} seeds, not tested yet"
     energies = [r.cost.get("energy_joules") for r in fresh]
     measured = [e for e in energies if e is not None]
     return {
@@ -70,8 +71,8 @@ def build(
         "seeds": recipe.seeds,
         "steps": steps,
         "table": table,
-        "claims": [{"text": str(claim), "verdict": "no verdict", "reason": untested} for claim in recipe.claims],
-        "verdict": verdict,
+        "claims": [claim.plain() for claim in claims],
+        "verdict": _verdict(claims, recipe),
         "totals": {
             "seconds": round(sum(r.cost.get("seconds") or 0 for r in fresh), 2),
             "flops": sum(r.cost.get("flops") or 0 for r in fresh),
@@ -83,9 +84,16 @@ def build(
     }
 
 
-def result(plan: Plan, key: str, record: Record) -> Artifact | Bundle:
-    """The result of a finished step as handles."""
-    return record.result(type(plan.tasks[key].strategy).signature().result)
+def _verdict(claims: list[compare.Judged], recipe: Recipe) -> str:
+    """One sentence on what may be concluded."""
+    seeds = len(recipe.seeds)
+    if not claims:
+        return "No claims: the table shows what was measured." if seeds > 1 else ONE_SEED if len(recipe.arms) > 1 else ""
+    if seeds < compare.LEAST_SEEDS:
+        return ONE_SEED if seeds == 1 else f"{seeds} seeds: no verdict. A verdict takes {compare.LEAST_SEEDS}."
+    counts = collections.Counter(claim.verdict for claim in claims)
+    said = [f"{counts[v]} {VERDICTS[v][counts[v] != 1]}" for v in VERDICTS if counts[v]]
+    return f"{len(claims)} claim{'s' * (len(claims) != 1)} over {seeds} seeds: {', '.join(said)}."
 
 
 def _step(plan: Plan, task: Task, record: Record | None, cached: bool, workspace: Workspace, curves: dict[str, Any]) -> dict[str, Any]:
@@ -144,115 +152,3 @@ def _input_text(plan: Plan, value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(_input_text(plan, item) for item in value)
     return str(value.spec()["use"])
-
-
-def _table(plan: Plan, records: dict[str, Record]) -> dict[str, Any]:
-    """One row an arm: the recipe's metrics as means over seeds, then what it took and what it weighs."""
-    recipe = plan.recipe
-    columns: list[dict[str, str]] = []
-    wanted = dict(recipe.summary) or _all_metrics(plan, records)
-    cells: dict[str, list[list[float | None]]] = {arm: [] for arm in recipe.arms}
-    for title, (step, metric) in wanted.items():
-        first: Score | None = None
-        for arm in recipe.arms:
-            values = []
-            for seed in recipe.seeds:
-                score = _score(plan, records, arm, seed, step, metric)
-                first = first or score
-                values.append(score.value if score else None)
-            cells[arm].append(values)
-        columns.append({"title": title, "unit": first.unit if first else "", "better": first.better if first else "none", "kind": "metric"})
-    costs = (
-        ("FLOPs to get there", "FLOPs", "lower"),
-        ("parameters", "parameters", "lower"),
-        ("non-zero", "parameters", "lower"),
-        ("bytes at rest", "bytes", "lower"),
-    )
-    columns += [{"title": title, "unit": unit, "better": better, "kind": "cost"} for title, unit, better in costs]
-    rows = []
-    for arm in recipe.arms:
-        costs_of = [_costs(plan, records, arm, seed) for seed in recipe.seeds]
-        columns_of = cells[arm] + [list(column) for column in zip(*costs_of, strict=True)]
-        rows.append(
-            {
-                "arm": arm,
-                "label": _label(plan, arm),
-                "values": [_mean(column) for column in columns_of],
-                "spread": [[min(v), max(v)] if len(v := [x for x in column if x is not None]) > 1 else None for column in columns_of],
-                "note": _note(plan, records, arm),
-            }
-        )
-    return {"columns": columns, "rows": rows}
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return statistics.fmean(known) if known else None
-
-
-def _all_metrics(plan: Plan, records: dict[str, Record]) -> dict[str, tuple[str, str]]:
-    found = {}
-    for task in plan.tasks.values():
-        if task.key in records:
-            made = result(plan, task.key, records[task.key])
-            if isinstance(made, Scores):
-                for row in made.rows():
-                    found[f"{task.name} {row.metric.replace('_', ' ')}"] = (task.name, row.metric)
-    return dict(list(found.items())[:MOST_METRICS])  # a recipe that wants others names them under `summary`
-
-
-def _key(plan: Plan, arm: str, seed: int, step: str) -> str | None:
-    stands_in = plan.skipped.get((arm, seed, step))
-    return stands_in.key if stands_in else plan.names(arm, seed).get(step)
-
-
-def _score(plan: Plan, records: dict[str, Record], arm: str, seed: int, step: str, metric: str) -> Score | None:
-    key = _key(plan, arm, seed, step)
-    if key is None or key not in records:
-        return None
-    made = result(plan, key, records[key])
-    return next((row for row in made.rows() if row.metric == metric), None) if isinstance(made, Scores) else None
-
-
-def final_model(plan: Plan, arm: str, seed: int) -> Task | None:
-    """The last step of an arm that makes a model."""
-    found = None
-    for task in plan.tasks.values():
-        if any((a, s) == (arm, seed) for a, s, _ in task.cells) and type(task.strategy).signature().result is Model:
-            found = task
-    return found
-
-
-def _costs(plan: Plan, records: dict[str, Record], arm: str, seed: int) -> list[float | None]:
-    """FLOPs of all that made the arm's model, its parameters, those not zero, its bytes."""
-    flops = 0.0
-    for key in plan.names(arm, seed).values():
-        if key in records and not records[key].strategy.startswith(MEASURING):
-            flops += records[key].cost.get("flops") or 0.0
-    last = final_model(plan, arm, seed)
-    if last is None or last.key not in records:
-        return [flops, None, None, None]
-    record = records[last.key]
-    counted = record.parameters or {}
-    return [flops, counted.get("total"), counted.get("nonzero"), record.cost.get("bytes")]
-
-
-def _label(plan: Plan, arm: str) -> str:
-    return f"{arm} (control)" if arm == plan.recipe.control and arm != "control" else arm or plan.recipe.name
-
-
-def _note(plan: Plan, records: dict[str, Record], arm: str) -> str:
-    last = final_model(plan, arm, plan.recipe.seeds[0])
-    if last is None or last.key not in records:
-        return ""
-    counted = records[last.key].parameters or {}
-    total, nonzero = counted.get("total", 0), counted.get("nonzero", 0)
-    if total and nonzero < 0.99 * total:
-        return "zeros; no kernel here uses them"
-    reference = plan.recipe.reference
-    if reference and arm != reference:
-        other = final_model(plan, reference, plan.recipe.seeds[0])
-        whole = (records[other.key].parameters or {}).get("total", 0) if other and other.key in records else 0
-        if whole and total < whole:
-            return f"{1 - total / whole:.0%} of the weights removed"
-    return ""

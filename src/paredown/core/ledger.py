@@ -123,6 +123,14 @@ class Ledger:
                 ).fetchall()
             )
 
+    def seeds_of(self, file: str) -> list[int]:
+        """Seeds with which a recipe ran to its end here."""
+        with self._open() as db:
+            rows = db.execute(
+                "select distinct seed from run_steps s join runs r on s.run = r.id where r.file = ? and r.status = 'done'", (file,)
+            )
+            return sorted(row[0] for row in rows)
+
     def keys_of(self, run: str) -> set[str]:
         with self._open() as db:
             return {row[0] for row in db.execute("select key from run_steps where run = ?", (run,))}

@@ -17,7 +17,13 @@ from paredown.core.recipe import Recipe, Reference, Step
 from paredown.core.strategy import Part, Strategy, alternatives
 from paredown.core.workspace import FORMAT, Record, Workspace
 
-LIBRARIES = {"": ("polars",), "train": ("torch", "transformers"), "report": (), "prune": ("torch-pruning",), "vision": ("pillow", "scikit-learn")}
+LIBRARIES = {
+    "": ("polars",),
+    "train": ("torch", "transformers"),
+    "report": (),
+    "prune": ("torch-pruning",),
+    "vision": ("pillow", "scikit-learn"),
+}
 
 
 @dataclass(frozen=True)

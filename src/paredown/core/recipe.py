@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,21 @@ class Claim:
     other: str
     margin: float = 0.0  # `by` or `within`, in the metric's unit
     budget: str = ""  # the cost that must be equal, where named
+    says: str = ""  # the claim in a sentence of its author
 
     def __str__(self) -> str:
         words = {"beats": "beats", "not_worse_than": "is not worse than", "equals": "equals"}[self.kind]
         margin = f" {'by' if self.kind == 'beats' else 'within'} {self.margin:g}" if self.margin else ""
         return f"{self.metric}: {self.arm} {words} {self.other}{margin}"
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Of a recipe that proves a published system: which one, what was published, and how this differs from it."""
+
+    system: int
+    published: str
+    differs: str = ""
 
 
 @dataclass
@@ -85,6 +95,9 @@ class Recipe:
     summary: dict[str, tuple[str, str]]  # title -> (step, metric)
     reference: str | None = None  # the arm that the others are compared with in tables
     control: str | None = None  # the arm that is the honest control
+    size: str = ""  # which of its sizes this is; empty: as it stands
+    sizes: tuple[str, ...] = ()
+    paper: Paper | None = None
 
 
 def shipped() -> str:
@@ -94,8 +107,10 @@ def shipped() -> str:
     return str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)
 
 
-def load(file: str | Path, settings: Iterable[str] = ()) -> Recipe:
-    """Read and check a recipe; `settings` are dotted overrides such as `tokens.vocab_size=2048`.
+def load(file: str | Path, settings: Iterable[str] = (), seeds: Sequence[int] = (), size: str = "") -> Recipe:
+    """Read and check a recipe.
+
+    `settings` are dotted overrides such as `tokens.vocab_size=2048`, `seeds` replace the recipe's, `size` is one of its `sizes`.
 
     Raises:
         UserError: the file cannot be read.
@@ -113,19 +128,21 @@ def load(file: str | Path, settings: Iterable[str] = ()) -> Recipe:
         raise UserError(f"the recipe is no UTF-8 text: byte {error.start} cannot be read", where=str(file)) from None
     except OSError as error:
         raise UserError(f"the recipe cannot be read: {error.strerror}", where=str(file)) from None
-    return loads(text, str(file), settings)
+    return loads(text, str(file), settings, seeds, size)
 
 
-def loads(text: str, file: str = "recipe.yaml", settings: Iterable[str] = ()) -> Recipe:
+def loads(text: str, file: str = "recipe.yaml", settings: Iterable[str] = (), seeds: Sequence[int] = (), size: str = "") -> Recipe:
     """Check a recipe's text."""
     from paredown.core.recipe_checks import RecipeChecker
     from paredown.core.wording import distinct
 
     root = parse(text, file)
     checker = RecipeChecker(file)
-    recipe = checker.recipe(root, text, list(settings))
+    recipe = checker.recipe(root, text, list(settings), size)
     if checker.mistakes:
         raise RecipeError(file, distinct(checker.mistakes))
     if recipe is None:
         raise RecipeError(file, [Mistake(1, 1, "the recipe holds nothing")])
+    if seeds:
+        recipe.seeds = list(dict.fromkeys(seeds))
     return recipe

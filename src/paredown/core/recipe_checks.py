@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from paredown.core.claim_checks import ClaimChecker
 from paredown.core.errors import nearest
-from paredown.core.recipe import Claim, Recipe, Step, shipped
-from paredown.core.step_checks import NAME, StepChecker
-from paredown.core.wording import did_you_mean, is_seed, kind_of, say
+from paredown.core.recipe import Paper, Recipe, shipped
+from paredown.core.step_checks import NAME
+from paredown.core.wording import did_you_mean, is_seed, kind_of
 from paredown.core.yaml import Node
 
-TOP = ("name", "description", "seed", "seeds", "steps", "arms", "reference", "control", "claims", "summary")
-KINDS = ("beats", "not_worse_than", "equals")
-BUDGETS = ("tokens", "flops", "steps", "seconds", "labels")
+TOP = (
+    "name", "description", "seed", "seeds", "steps", "arms", "grid", "sizes", "reference", "control", "claims", "summary",
+    "system", "published", "differs",
+)  # fmt: skip
 FILE_NAME = re.compile(r"\w[\w .-]{0,99}\Z")
-Arms = dict[str, dict[str, Step]]
 
 
-class RecipeChecker(StepChecker):
+class RecipeChecker(ClaimChecker):
     """Makes a `Recipe` of a parsed file, or collects why that cannot be."""
 
-    def recipe(self, root: Node, text: str, settings: list[str]) -> Recipe | None:
+    def recipe(self, root: Node, text: str, settings: list[str], size: str = "") -> Recipe | None:
         if not isinstance(root.value, dict):
             self.add(root.mistake("a recipe is a mapping with the key steps", f"for an example see {shipped()}"))
             return None
@@ -45,14 +45,18 @@ class RecipeChecker(StepChecker):
                 self.add(
                     node.mistake(f"{name!r} is no name for a step", "letters, digits, _ and -; not beginning with a digit", at_key=True)
                 )
+        sizes = self._mapping(top.get("sizes"), "sizes", root)
+        steps = self._sized(steps, sizes, size, root)
         steps = self._apply_settings(steps, settings)
-        arms = self._arms(top.get("arms"), steps, root)
+        arms = self._over_grid(self._arms(top.get("arms"), steps, root), top.get("grid"), root)
         checked = {arm: self._steps(variant) for arm, variant in arms.items()}
-        seeds = self._seeds(top)
+        sized = sizes[size].value.get("seeds") if size in sizes and isinstance(sizes[size].value, dict) else None
+        seeds = self._seeds({**top, "seeds": sized} if sized else top)
         claims = self._claims(top.get("claims"), checked)
         summary = self._summary(top.get("summary"), checked, root)
         names = {key: self._arm_name(top.get(key), key, arms) for key in ("reference", "control")}
         name = self._name(top.get("name"))
+        paper = self._paper(top, root)
         if self.mistakes:
             return None
         ordered = {arm: self._ordered(variant) for arm, variant in checked.items()}
@@ -70,7 +74,54 @@ class RecipeChecker(StepChecker):
             summary,
             names["reference"],
             control,
+            size,
+            tuple(sizes),
+            paper,
         )
+
+    def _sized(self, steps: dict[str, Node], sizes: dict[str, Node], size: str, root: Node) -> dict[str, Node]:
+        """The steps with the overrides of one of the recipe's sizes; those of the others are checked too."""
+        if size and size not in sizes:
+            hint = did_you_mean(size, sizes) or (f"its sizes are {', '.join(sizes)}" if sizes else "it has no sizes")
+            self.add(Node(None, file=f"--size {size}").mistake("the recipe has no such size", hint))
+        found = steps
+        for name, overrides in sizes.items():
+            variant = steps
+            for path, value in self._mapping(overrides, f"sizes.{name}", root).items():
+                if path != "seeds":
+                    variant = self._override(variant, path, value)
+            found = variant if name == size else found
+        return found
+
+    def _over_grid(self, arms: dict[str, dict[str, Node]], grid: Node | None, root: Node) -> dict[str, dict[str, Node]]:
+        """Every arm at every point of the grid, named by the values: `hidden_size=64, tokens=1e6`."""
+        axes = self._mapping(grid, "grid", root)
+        for path, values in axes.items():
+            if not isinstance(values.value, list) or not values.value:
+                self.add(values.mistake(f"grid.{path}: expected a list of values, found {kind_of(values)}"))
+                return arms
+        short = [path.rpartition(".")[2] for path in axes]
+        titles = [path if short.count(end) > 1 else end for path, end in zip(axes, short, strict=True)]
+        for path, title in zip(axes, titles, strict=True):
+            arms = {
+                ", ".join(filter(None, [arm, f"{title}={_said(value.plain())}"])): self._override(steps, path, value)
+                for arm, steps in arms.items()
+                for value in axes[path].value
+            }
+        return arms
+
+    def _paper(self, top: dict[str, Node], root: Node) -> Paper | None:
+        if not any(key in top for key in ("system", "published", "differs")):
+            return None
+        for key in ("system", "published"):
+            if key not in top:
+                self.add(root.mistake(f"{key}: missing", "a recipe that proves a published system says which one, and what was published"))
+        number = top.get("system")
+        if number is not None and (isinstance(number.value, bool) or not isinstance(number.value, int) or number.value < 1):
+            self.add(number.mistake(f"system: expected the number of a published system, found {kind_of(number)}", "paredown prove --list"))
+            return None
+        said = {key: self._text(top.get(key), key) for key in ("published", "differs")}
+        return Paper(number.value, **said) if number is not None else None
 
     def _name(self, node: Node | None) -> str:
         name = self._text(node, "name") or Path(self.file).stem
@@ -106,114 +157,6 @@ class RecipeChecker(StepChecker):
                 seeds.append(node.value)
         return seeds
 
-    def _claims(self, node: Node | None, arms: Arms) -> list[Claim]:
-        if node is None:
-            return []
-        if not isinstance(node.value, list):
-            self.add(node.mistake(f"claims: expected a list, found {kind_of(node)}"))
-            return []
-        found = []
-        for item in node.value:
-            claim = self._claim(item, arms)
-            if claim:
-                found.append(claim)
-        return found
 
-    def _claim(self, item: Node, arms: Arms) -> Claim | None:
-        if not isinstance(item.value, dict):
-            self.add(item.mistake(f"claims: expected a mapping with metric, arm and one of {', '.join(KINDS)}; found {kind_of(item)}"))
-            return None
-        fields: dict[str, Node] = item.value
-        known = ("metric", "arm", *KINDS, "by", "within", "budget")
-        before = len(self.mistakes)
-        for key, child in fields.items():
-            if key not in known:
-                self.add(child.mistake(f"claims: no such key {key}", did_you_mean(key, known), at_key=True))
-        kinds = [k for k in KINDS if k in fields]
-        meant = {found for key in fields if key not in known for found in nearest(key, known)}
-        if len(kinds) > 1 or not (kinds or meant.intersection(KINDS)):
-            self.add(item.mistake(f"claims: give exactly one of {', '.join(KINDS)}"))
-        for key in ("metric", "arm"):
-            if key not in fields and key not in meant:
-                self.add(item.mistake(f"claims.{key}: missing"))
-        for key in ["arm", *kinds]:
-            if key in fields and (not isinstance(fields[key].value, str) or fields[key].value not in arms):
-                self.add(
-                    fields[key].mistake(f"claims.{key}: {fields[key].plain()!r} is no arm", did_you_mean(str(fields[key].value), arms))
-                )
-        named = [fields[key].value for key in ("arm", *kinds) if key in fields and fields[key].plain() in [*arms]]
-        if len(kinds) == 1 and len(named) == 2 and named[0] == named[1]:
-            self.add(fields[kinds[0]].mistake(f"claims.{kinds[0]}: {named[0]} is compared with itself"))
-        if "metric" in fields:
-            self._metric("claims.metric", fields["metric"], arms, named)
-        for key in ("by", "within"):
-            if key in fields and (
-                isinstance(fields[key].value, bool) or not isinstance(fields[key].value, (int, float)) or fields[key].value < 0
-            ):
-                self.add(fields[key].mistake(f"claims.{key}: expected a number of 0 or more, found {kind_of(fields[key])}"))
-        if kinds and kinds[0] == "beats" and "within" in fields:
-            self.add(fields["within"].mistake("claims.within: a beats claim takes by", at_key=True))
-        if kinds and kinds[0] != "beats" and "by" in fields:
-            self.add(fields["by"].mistake(f"claims.by: a {kinds[0]} claim takes within", at_key=True))
-        if "budget" in fields and fields["budget"].plain() not in BUDGETS:
-            found = fields["budget"]
-            self.add(
-                found.mistake(f"claims.budget: {found.plain()!r} is none of {', '.join(BUDGETS)}", did_you_mean(str(found.value), BUDGETS))
-            )
-        if len(self.mistakes) > before:
-            return None
-        margin = next((float(fields[k].value) for k in ("by", "within") if k in fields), 0.0)
-        budget = fields["budget"].value if "budget" in fields else ""
-        return Claim(fields["metric"].value, fields["arm"].value, kinds[0], fields[kinds[0]].value, margin, budget)
-
-    def _metric(self, where: str, node: Node, arms: Arms, every: list[str]) -> tuple[str, str] | None:
-        """(step, metric) where each of the arms `every` makes it, and at least one arm where none is named."""
-        steps = next(iter(arms.values()))
-        step, _, metric = node.value.partition(".") if isinstance(node.value, str) else ("", "", "")
-        if not metric:
-            self.add(node.mistake(f"{where}: expected step.metric, such as quality.bits_per_byte; found {kind_of(node)}"))
-            return None
-        if step not in steps:
-            self.add(node.mistake(f"{where}: there is no step {step}", did_you_mean(step, steps)))
-            return None
-        made = {arm: self._made(arms[arm], step) for arm in every or arms}
-        lacking = [arm for arm, names in made.items() if names is not None and metric not in names]
-        if lacking if every else len(lacking) == len(arms):
-            measured = arms[lacking[0]][step]
-            names = made[lacking[0]]
-            using = measured.node.value["use"].value
-            if names:
-                hint = did_you_mean(metric, names, f"{step}.") or f"its metrics are {', '.join(names)}"
-                self.add(node.mistake(f"{where}: {step} makes no {metric} ({using})", hint))
-            else:
-                measuring = [name for name, other in steps.items() if _is_scores(other.result)]
-                hint = f"what measures is {', '.join(measuring)}" if measuring else ""
-                self.add(node.mistake(f"{where}: {step} makes no metrics ({using} gives {say(measured.result)})", hint))
-            return None
-        return step, metric
-
-    def _made(self, steps: dict[str, Step], name: str) -> Sequence[str] | None:
-        """The metrics that a step of an arm makes; None where that shows only when it runs, or the step has a mistake."""
-        step = steps[name]
-        seen = {name}
-        while step.skip and step.handed_through and step.handed_through.step in steps and step.handed_through.step not in seen:
-            step = steps[step.handed_through.step]
-            seen.add(step.name)
-        if step.strategy is None or step.result is None:
-            return None
-        if not _is_scores(step.result):
-            return ()
-        return type(step.strategy).metrics or None
-
-    def _summary(self, node: Node | None, arms: Arms, root: Node) -> dict[str, tuple[str, str]]:
-        found = {}
-        for title, child in self._mapping(node, "summary", root).items():
-            metric = self._metric(f"summary.{title}", child, arms, [])
-            if metric:
-                found[title] = metric
-        return found
-
-
-def _is_scores(result: Any) -> bool:
-    """Whether a step's result is measured rows (`artifacts.scores`, which core does not import)."""
-    return getattr(result, "kind", "") == "Scores"
+def _said(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

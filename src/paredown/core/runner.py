@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
-import multiprocessing
 import os
-import queue
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paredown.core import machine
+from paredown.core import machine, pools
 from paredown.core import plan as plans
 from paredown.core.artifact import Artifact, Bundle, fsync
 from paredown.core.context import Context, Engine, Listener, running
@@ -152,62 +150,56 @@ def _in_order(
 def _at_once(
     plan: Plan, workspace: Workspace, reporter: Reporter, settings: Settings, run_id: str, ledger: Ledger, done: dict[str, Record]
 ) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    news: Any = spawn.Queue()
     pending: dict[Future[tuple[Record, bool]], Task] = {}
     first: PareError | None = None
-    with ProcessPoolExecutor(settings.jobs, mp_context=spawn, initializer=_worker, initargs=(news,)) as pool:
-        try:
-            while True:
-                asked = {task.key for task in pending.values()}
-                for task in plan.tasks.values():
-                    ready = task.key not in done and task.key not in asked and all(s.key in done for s in task.sources())
-                    if ready and first is None and len(pending) < settings.jobs:
-                        reporter.started(task)
-                        pending[
-                            pool.submit(_remote, task, workspace.path, _needs(task, done), _annotations(plan, task), settings.engine)
-                        ] = task
-                if not pending:
-                    break
-                finished, _ = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
-                with contextlib.suppress(queue.Empty):
-                    while True:
-                        reporter.progress(*news.get_nowait())
-                for future in finished:
-                    task = pending.pop(future)
-                    try:
-                        record, cached = future.result()
-                    except PareError as error:
-                        reporter.failed(task, error)
-                        first = first or error
-                        continue
-                    except BrokenProcessPool:
-                        killed = MachineError(
-                            "a worker process was killed, perhaps for want of memory", where=task.name, kept="all finished steps"
-                        )
-                        reporter.failed(task, killed)
-                        raise killed from None
-                    done[task.key] = record
-                    ledger.run_steps(_rows(plan, run_id, done, cached=cached, only=task.key))
-                    reporter.finished(task, record, cached)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    pool: pools.Pool = (pools.RayTasks if settings.engine.kind == "ray" else pools.Processes)(settings.jobs)
+    try:
+        while True:
+            for task in _ready(plan, done, pending, settings.jobs) if first is None else []:
+                reporter.started(task)
+                asked = (task, workspace.path.resolve(), _needs(task, done), _annotations(plan, task), settings.engine)
+                pending[pool.submit(_remote, *asked)] = task
+            if not pending:
+                break
+            finished, _ = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
+            for item in pool.news():
+                reporter.progress(*item)
+            for future in finished:
+                task = pending.pop(future)
+                try:
+                    record, cached = future.result()
+                except PareError as error:
+                    reporter.failed(task, error)
+                    first = first or error
+                    continue
+                record = dataclasses.replace(record, folder=workspace.step_folder(task.key, task.use))
+                done[task.key] = record
+                ledger.run_steps(_rows(plan, run_id, done, cached=cached, only=task.key))
+                reporter.finished(task, record, cached)
+    except BaseException:
+        pool.close(stop=True)
+        raise
+    pool.close(stop=False)
     if first:
         raise first
 
 
-_news: Any = None
-
-
-def _worker(news: Any) -> None:
-    global _news
-    _news = news
+def _ready(plan: Plan, done: dict[str, Record], pending: dict[Future[tuple[Record, bool]], Task], jobs: int) -> list[Task]:
+    """What may begin now. A step that measures time runs alone, as another beside it would be measured too."""
+    running = list(pending.values())
+    if any(task.strategy.measures_time for task in running):
+        return []
+    asked = {task.key for task in running}
+    free = [t for t in plan.tasks.values() if t.key not in done and t.key not in asked and all(s.key in done for s in t.sources())]
+    untimed = [task for task in free if not task.strategy.measures_time]
+    if untimed:
+        return untimed[: jobs - len(running)]
+    return free[:1] if not running else []
 
 
 def _remote(task: Task, path: Path, needs: dict[str, Record], annotations: dict[str, Any], engine: Engine) -> tuple[Record, bool]:
     def tell(done: float, total: float | None, unit: str, note: str) -> None:
-        _news.put((task.key, done, total, unit, note))
+        pools.say(task.key, done, total, unit, note)
 
     workspace = Workspace(path)
     return make_step(task, workspace, needs, annotations, engine, tell, Ledger(workspace.ledger_path))

@@ -8,9 +8,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from paredown.core import catalog
-from paredown.core.recipe_checks import FILE_NAME, KINDS
+from paredown.core.claim_checks import BUDGETS, KINDS
+from paredown.core.recipe_checks import FILE_NAME
 from paredown.core.strategy import Configured, Part, Strategy, alternatives
 
+DOTTED = {"pattern": r"^[^.]+\.[^.].*$"}  # a step and a knob
 REFERENCE = {"type": "string", "pattern": r"^\$[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_]*)?$", "description": "$step or $step.part"}
 
 
@@ -34,7 +36,8 @@ def recipe() -> dict[str, Any]:
             **dict.fromkeys(KINDS, named),
             "by": {"type": "number"},
             "within": {"type": "number"},
-            "budget": named,
+            "budget": {"enum": list(BUDGETS)},
+            "says": named,
         },
         "required": ["metric", "arm"],
         "additionalProperties": False,
@@ -51,10 +54,15 @@ def recipe() -> dict[str, Any]:
             "seed": {"type": "integer", "minimum": 0},
             "seeds": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},
             "steps": {"type": "object", "minProperties": 1, "additionalProperties": {"oneOf": steps}},
-            "arms": {
+            "arms": {"type": "object", "additionalProperties": {"type": ["object", "null"], "propertyNames": DOTTED}},
+            "grid": {"type": "object", "propertyNames": DOTTED, "additionalProperties": {"type": "array", "minItems": 1}},
+            "sizes": {
                 "type": "object",
-                "additionalProperties": {"type": ["object", "null"], "propertyNames": {"pattern": r"^[^.]+\.[^.].*$"}},
+                "additionalProperties": {"type": "object", "propertyNames": {"anyOf": [DOTTED, {"const": "seeds"}]}},
             },
+            "system": {"type": "integer", "minimum": 1},
+            "published": named,
+            "differs": named,
             "reference": named,
             "control": named,
             "claims": {"type": "array", "items": claim},
@@ -71,6 +79,7 @@ def strategy(name: str) -> dict[str, Any]:
     comments = {k.name: k.comment for k in entry.knobs}
     properties: dict[str, Any] = {"use": {"const": name}}
     required = ["use"]
+    one_of: tuple[str, ...] = ()
     if issubclass(loaded, Strategy):
         properties["skip"] = {"type": "boolean", "description": "leave the step out and hand its input through"}
         signature = loaded.signature()
@@ -78,11 +87,13 @@ def strategy(name: str) -> dict[str, Any]:
             properties[key] = _input(annotation)
             if key not in signature.optional:
                 required.append(key)
+        one_of = loaded.one_of
     for key, info in loaded.model_fields.items():
         properties[key] = {**_knob(loaded, key), **({"description": comments[key]} if comments.get(key) else {})}
         if info.is_required():
             required.append(key)
-    return {"type": "object", "description": entry.summary, "properties": properties, "required": required, "additionalProperties": False}
+    found = {"type": "object", "description": entry.summary, "properties": properties, "required": required, "additionalProperties": False}
+    return found | ({"oneOf": [{"required": [key]} for key in one_of]} if one_of else {})
 
 
 def _input(annotation: Any) -> dict[str, Any]:

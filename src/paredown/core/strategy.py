@@ -78,6 +78,7 @@ class Strategy(Configured):
     """
 
     seeded: ClassVar[bool] = False  # draws random numbers; only then is the seed part of the step's key
+    measures_time: ClassVar[bool] = False  # its result is a clock's: two runs never give the same bytes, and no step runs beside it
     one_of: ClassVar[tuple[str, ...]] = ()  # optional inputs of which exactly one must be given
     metrics: ClassVar[tuple[str, ...]] = ()  # of a measurement: the rows that it always writes, so that a recipe's metrics can be checked
 

@@ -24,7 +24,8 @@ import polars as pl
 from paredown.artifacts.corpus import SHARD_BYTES, Corpus, Filtered, write_shard
 from paredown.core.artifact import fsync
 from paredown.core.context import context
-from paredown.core.errors import DataError, MachineError, MissingExtra, PareError
+from paredown.core.errors import DataError, MachineError, PareError
+from paredown.core.pools import start_ray
 
 Task = dict[str, Any]
 Work = Callable[[Task, Path], dict[str, Any]]
@@ -122,21 +123,9 @@ def _one_thread() -> None:
 
 def _on_ray(waiting: list[int], tasks: Sequence[Task], folders: list[Path], work: Work) -> Results:
     """The same function as Ray tasks; the scratch folder must be one that every node sees."""
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise MissingExtra("ray", "the engine ray", "ray") from None
-    if not ray.is_initialized():
-        here: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": context().engine.processes, "include_dashboard": False}
-        try:
-            ray.init(log_to_driver=False, logging_level=40, **here)
-        except ConnectionError as error:
-            raise MachineError(
-                f"the Ray cluster cannot be reached: {error}", where=f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS', '')}",
-                todo="see ray status; without RAY_ADDRESS a cluster is started on this machine",
-            ) from None  # fmt: skip
+    ray = start_ray(context().engine.processes)
     remote = ray.remote(_one)
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources: dict[str, float] = ray.cluster_resources()
     width = 2 * int(resources.get("CPU", 1))
     left = deque(waiting)
     running: dict[Any, int] = {}

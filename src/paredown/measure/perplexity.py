@@ -41,7 +41,7 @@ class Perplexity(Strategy):
     precision: Literal["float32", "bfloat16", "stored"] = "float32"  # weights and arithmetic; "stored" as the model's files are
 
     def __call__(self, model: Model, tokens: Tokens) -> Scores:
-        """Rows `bits_per_byte`, `perplexity` and `loss`; items `bits`, `bytes` and `tokens` of every document.
+        """Rows `bits_per_byte`, `perplexity` and `loss`; items of the first (weighted by bytes) and the last (by tokens): the documents.
 
         Raises:
             UserError: a window does not fit into the model, or the tokens are of another vocabulary.
@@ -80,10 +80,13 @@ class Perplexity(Strategy):
         ]
         cost = {"subject": model.identity, "n": len(chosen), "flops": found.flops, "tokens": found.read}
         scores = [Score.model_validate({"metric": name, "value": value, "unit": unit, **cost}) for name, value, unit in rows]
-        columns = {"bits": found.nats / math.log(2), "bytes": found.text_bytes, "tokens": found.tokens}
+        found_nats, sizes = found.nats.astype("float64"), {"bits_per_byte": found.text_bytes, "loss": found.tokens}
+        per = {"bits_per_byte": found_nats / math.log(2), "loss": found_nats}
         items = pl.concat(
-            pl.DataFrame({"metric": [name] * len(chosen), "item": found.documents.astype("int64"), "value": values.astype("float64")})
-            for name, values in columns.items()
+            pl.DataFrame({"metric": [name] * len(chosen), "item": found.documents.astype("int64"), "value": per[name], "weight": size})
+            .with_columns(pl.col("weight").cast(pl.Float64))
+            .with_columns(value=pl.when(pl.col("weight") > 0).then(pl.col("value") / pl.col("weight")).otherwise(0.0))
+            for name, size in sizes.items()
         )
         return Scores.write(context().output("scores"), scores, items)
 

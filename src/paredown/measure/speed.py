@@ -28,7 +28,7 @@ class Speed(Strategy):
     tags: ClassVar[tuple[str, ...]] = ("when-after", "what-weights", "speedup-none")
     extras: ClassVar[tuple[str, ...]] = ("train",)
     metrics: ClassVar[tuple[str, ...]] = ("prefill_tokens_per_second", "decode_tokens_per_second", "bytes_at_rest", "parameters", "nonzero")
-    measures_time: ClassVar[bool] = True  # a clock's result: two runs never give the same bytes
+    measures_time: ClassVar[bool] = True
 
     batch: Count = 1  # prompts answered at once
     length: Count | None = None  # tokens of each prompt; default half of the model's context, at most 512
