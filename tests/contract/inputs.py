@@ -15,7 +15,7 @@ from paredown.artifacts.scores import Score, Scores
 from paredown.artifacts.tokens import END_OF_TEXT, Tokenizer, Tokens
 from paredown.core import catalog
 from paredown.core.artifact import Artifact
-from paredown.core.strategy import Part
+from paredown.core.strategy import Part, Strategy, alternatives
 
 VOCAB = 300
 SETTINGS: dict[str, dict[str, Any]] = {  # knobs that a strategy must be given; everything else runs with its defaults
@@ -30,6 +30,34 @@ SETTINGS: dict[str, dict[str, Any]] = {  # knobs that a strategy must be given; 
     "measure.speed": {"length": 16, "new_tokens": 4, "repeats": 2},
 }
 KINDS = ("sound", "empty", "one", "odd", "nan")
+OTHERWISE: dict[tuple[str, str], dict[str, Any]] = {  # knobs beside the above where another one of its `one_of` inputs is given
+    ("learn.train", "examples"): {"objective": {"use": "learn.objectives.classification"}},
+}
+CLASSES = 3  # labels of the examples
+
+
+def inputs(strategy: Strategy, kind: str, folder: Path, choice: str = "") -> dict[str, Artifact | Part]:
+    """All inputs of a strategy, optional ones too; of its `one_of` inputs only `choice`, or the first."""
+    others = set(strategy.one_of) - {choice or next(iter(strategy.one_of), "")}
+    annotations = type(strategy).signature().inputs
+    found: dict[str, Artifact | Part] = {}
+    for name, annotation in annotations.items():
+        if name in others:
+            continue
+        wanted = alternatives(annotation)
+        if Model in wanted and (choice == "examples" or examples_alone(annotations)):
+            found[name] = classifier(folder / f"input-{name}", kind)
+            found[name].seal({"key": "contract"})
+        else:
+            kinds = [Examples] if choice == "examples" and Examples in wanted else wanted
+            found[name] = make(kinds[0], kind, folder / f"input-{name}")
+    return found
+
+
+def examples_alone(annotations: dict[str, Any]) -> bool:
+    """Whether a model must be a classifier: what it works on can only be examples."""
+    kinds = [kind for annotation in annotations.values() for kind in alternatives(annotation)]
+    return Examples in kinds and Tokens not in kinds
 
 
 def settings(name: str, folder: Path) -> dict[str, Any]:
@@ -38,6 +66,8 @@ def settings(name: str, folder: Path) -> dict[str, Any]:
         path = folder / "input.jsonl"
         path.write_text('{"id": "a", "text": "one"}\n{"id": "b", "text": "two"}\n')
         return {"path": str(path)}
+    if name == "corpus.read.images":
+        return {"path": str(pictures(folder / "pictures"))}
     if name == "learn.models.pretrained":
         return {"source": str(model(folder / "pretrained", "sound").path)}
     return SETTINGS.get(name, {})
@@ -148,6 +178,52 @@ def scores(folder: Path, kind: str) -> Scores:
 
 
 def examples(folder: Path, kind: str) -> Examples:
-    import polars
+    """Rows with a text, a label from 0 to 2, and the same numbers as an image of 2 x 3 pixels or as 6 features."""
+    import polars as pl
 
-    return Examples.write(folder, polars.DataFrame({"prompt": [] if kind == "empty" else ["a"]}, schema={"prompt": polars.String}))
+    draw = numpy.random.default_rng(2)
+    rows = {"empty": 0, "one": 1}.get(kind, 24)
+    label = numpy.arange(rows) % CLASSES
+    image = draw.integers(0, 50, (rows, 1, 2, 3)) + 100 * (label[:, None, None, None] == numpy.arange(3))
+    features = image.reshape(rows, 6) / 100
+    if kind == "odd":
+        label[0], label[1] = -1, 10**6
+    if kind == "nan":
+        features[3, 2] = math.nan
+    columns = [
+        pl.Series("prompt", ["a"] * rows, dtype=pl.String),
+        pl.Series("label", label, dtype=pl.Int64),
+        pl.Series("image", image.astype(numpy.uint8), dtype=pl.Array(pl.UInt8, (1, 2, 3))),
+        pl.Series("features", features, dtype=pl.Array(pl.Float64, 6)),
+    ]
+    return Examples.write(folder, pl.DataFrame(columns))
+
+
+def classifier(folder: Path, kind: str) -> Model:
+    """A perceptron for these examples."""
+    import torch
+
+    shape: Any = catalog.build({"use": "learn.models.mlp", "inputs": 6, "hidden": [4], "classes": CLASSES})
+    torch.manual_seed(0)
+    module = shape.build(0, 0)
+    module.architecture = shape.spec()
+    if kind == "nan":
+        with torch.no_grad():
+            module.head.weight[0, 0] = math.nan
+    made = Model.save(folder, module)
+    if kind == "empty":
+        (folder / "model.safetensors").unlink()
+    return made
+
+
+def pictures(folder: Path) -> Path:
+    """A folder for each of two labels, and a file that is no image."""
+    from PIL import Image
+
+    draw = numpy.random.default_rng(3)
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for number in range(4):
+            Image.fromarray(draw.integers(0, 256, (4, 5, 3), dtype=numpy.uint8)).save(folder / name / f"{number}.png")
+    (folder / "a" / "notes.txt").write_text("no image")
+    return folder

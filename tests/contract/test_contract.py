@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inputs import KINDS, make, settings  # type: ignore[import-not-found]
+from inputs import KINDS, OTHERWISE, inputs, settings  # type: ignore[import-not-found]
 
 from paredown.artifacts.scores import Scores
 from paredown.core import catalog, taxonomy
@@ -28,7 +28,8 @@ OPT_OUT: dict[tuple[str, str], str] = {
 }
 ENTRIES = [e for e in catalog.entries() if not e.name.startswith("toy.")]
 STEPS = [e.name for e in ENTRIES if e.kind == "step"]
-LINES = {"step": 200, "part": 200}
+CHOICES = [(name, "") for name in STEPS] + [(name, choice) for name in STEPS for choice in catalog.load(name).one_of[1:]]
+EACH_CHOICE = pytest.mark.parametrize(("name", "choice"), CHOICES, ids=[f"{name}-{choice}".rstrip("-") for name, choice in CHOICES])
 
 
 def opted_out(name: str, check: str) -> None:
@@ -41,18 +42,9 @@ def spec(name: str, folder: Path) -> dict[str, Any]:
     return {"use": name, **settings(name, folder)}
 
 
-def build(name: str, folder: Path) -> Configured:
-    given = spec(name, folder)
-    values = {k: v for k, v in given.items() if k != "use"}
-    return catalog.load(name)(**values)
-
-
-def inputs(strategy: Strategy, kind: str, folder: Path) -> dict[str, Any]:
-    found = {}
-    for name, annotation in type(strategy).signature().inputs.items():
-        wanted = alternatives(annotation)[0]
-        found[name] = make(wanted, kind, folder / f"input-{name}")
-    return found
+def build(name: str, folder: Path, choice: str = "") -> Configured:
+    built: Configured = catalog.build({**spec(name, folder), **OTHERWISE.get((name, choice), {})})
+    return built
 
 
 def digest(result: Artifact | Bundle) -> dict[str, str]:
@@ -124,11 +116,11 @@ def test_knobs_round_trip_through_yaml(name: str, tmp_path: Path) -> None:
     assert isinstance(again, (Strategy, Part))
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_same_bytes_twice_inputs_untouched_and_quick(name: str, tmp_path: Path) -> None:
-    strategy = build(name, tmp_path / "knobs")
+@EACH_CHOICE
+def test_same_bytes_twice_inputs_untouched_and_quick(name: str, choice: str, tmp_path: Path) -> None:
+    strategy = build(name, tmp_path / "knobs", choice)
     assert isinstance(strategy, Strategy)
-    given = inputs(strategy, "sound", tmp_path)
+    given = inputs(strategy, "sound", tmp_path, choice)
     before = {k: digest(v) for k, v in given.items() if isinstance(v, Artifact)}
     first = run(strategy, given, tmp_path / "a")
     begun = time.process_time()
@@ -158,11 +150,11 @@ def result_kinds(annotation: Any) -> tuple[type, ...]:
 
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "sound"])
-@pytest.mark.parametrize("name", STEPS)
-def test_odd_input_gives_a_result_or_a_clear_error(name: str, kind: str, tmp_path: Path) -> None:
-    strategy = build(name, tmp_path / "knobs")
+@EACH_CHOICE
+def test_odd_input_gives_a_result_or_a_clear_error(name: str, choice: str, kind: str, tmp_path: Path) -> None:
+    strategy = build(name, tmp_path / "knobs", choice)
     assert isinstance(strategy, Strategy)
-    given = inputs(strategy, kind, tmp_path)
+    given = inputs(strategy, kind, tmp_path, choice)
     if not any(isinstance(v, Artifact) for v in given.values()):
         pytest.skip("takes no artifact")
     failed: PareError | None = None
@@ -191,14 +183,14 @@ class Stop(Listener):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_killed_and_resumed_equals_uninterrupted(name: str, tmp_path: Path) -> None:
+@EACH_CHOICE
+def test_killed_and_resumed_equals_uninterrupted(name: str, choice: str, tmp_path: Path) -> None:
     import shutil
 
     opted_out(name, "killed and resumed")
-    strategy = build(name, tmp_path / "knobs")
+    strategy = build(name, tmp_path / "knobs", choice)
     assert isinstance(strategy, Strategy)
-    given = inputs(strategy, "sound", tmp_path)
+    given = inputs(strategy, "sound", tmp_path, choice)
     whole = digest(run(strategy, given, tmp_path / "whole"))
     scratch = tmp_path / "scratch"
     interrupted = 0

@@ -18,6 +18,7 @@ from paredown.artifacts.model import Model
 from paredown.core.catalog import build
 from paredown.core.context import Context, running
 from paredown.core.errors import DataError, UserError
+from paredown.engines.classifiers import logits
 from paredown.engines.modules import initialized
 from paredown.engines.parts import Architecture
 from paredown.learn.models.mlp import Mlp
@@ -170,3 +171,21 @@ def test_rows_of_another_shape_are_refused_with_the_knob_to_set():
 def test_knobs_that_do_not_fit_are_refused(knobs, said):
     with pytest.raises(ValidationError, match=said):
         Resnet(**knobs)
+
+
+def test_labels_that_the_model_does_not_have_are_named():
+    module, rows = Mlp(inputs=4, classes=3).build(0, 0), torch.zeros(2, 4)
+    with pytest.raises(UserError, match=r"the label 3, but the model tells 3 labels apart, 0 to 2") as caught:
+        logits(module, {"features": rows, "label": torch.tensor([0, 3])})
+    assert caught.value.todo == "set classes: 4"
+    with pytest.raises(UserError, match="the label -1"):
+        logits(module, {"features": rows, "label": torch.tensor([-1, 2])})
+    assert logits(module, {"features": rows, "label": torch.tensor([0, 2])}).shape == (2, 3)
+
+
+def test_images_of_bytes_become_numbers_from_minus_one_to_one():
+    module = Mlp(inputs=2, hidden=(), classes=2).build(0, 0)
+    found = logits(module, {"image": torch.tensor([[[[0, 255]]]], dtype=torch.uint8)})
+    torch.testing.assert_close(found[0], module.head.weight[:, 1] - module.head.weight[:, 0])
+    with pytest.raises(UserError, match="image, features"):
+        logits(module, {"text": torch.zeros(0, 2)})

@@ -27,11 +27,29 @@ def inputs(batch: dict[str, Any]) -> tuple[str, Tensor]:
 
 
 def logits(module: nn.Module, batch: dict[str, Any]) -> Tensor:
-    """Scores (rows, labels) of a batch; modules that are not of transformers take the values as their one argument."""
+    """Scores (rows, labels) of a batch; modules that are not of transformers take the values as their one argument.
+
+    Raises:
+        UserError: the model does not take such rows, or (on a CPU, where asking costs nothing) has no score for a label of the batch.
+    """
     column, values = inputs(batch)
     inner = getattr(module, "module", module)  # behind a wrapper for several processes
-    if isinstance(inner, PreTrainedModel):
-        found: Tensor = module(**{INPUTS[column]: values}).logits
-        return found
-    out: Tensor = module(values)
-    return out
+    found: Tensor = module(**{INPUTS[column]: values}).logits if isinstance(inner, PreTrainedModel) else module(values)
+    label = batch.get("label")
+    if isinstance(label, Tensor) and label.device.type == "cpu" and label.numel():
+        check_labels(int(label.min()), int(label.max()), found.shape[-1])
+    return found
+
+
+def check_labels(lowest: int, highest: int, classes: int) -> None:
+    """Refuse labels that a model with so many scores cannot have.
+
+    Raises:
+        UserError: a label is negative or too high.
+    """
+    if lowest < 0 or highest >= classes:
+        wrong = lowest if lowest < 0 else highest
+        raise UserError(
+            f"the examples have the label {wrong:,}, but the model tells {classes:,} labels apart, 0 to {classes - 1:,}",
+            todo="leave out rows without a label" if lowest < 0 else f"set classes: {highest + 1}",
+        )
