@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PreTrainedModel
 
-from paredown.core.errors import UserError
+from paredown.core.context import context
+from paredown.core.errors import DataError, UserError
+from paredown.engines.flops import Flops
+from paredown.engines.parts import Rows
 
 INPUTS = {"image": "pixel_values", "features": "inputs_embeds"}  # column of the examples -> what transformers' modules call it
 
@@ -34,7 +40,14 @@ def logits(module: nn.Module, batch: dict[str, Any]) -> Tensor:
     """
     column, values = inputs(batch)
     inner = getattr(module, "module", module)  # behind a wrapper for several processes
-    found: Tensor = module(**{INPUTS[column]: values}).logits if isinstance(inner, PreTrainedModel) else module(values)
+    if isinstance(inner, PreTrainedModel):
+        if column == "image" and inner.main_input_name != INPUTS[column]:
+            raise UserError(f"{type(inner).__name__} reads {inner.main_input_name}, but the examples hold images")
+        found: Tensor = module(**{INPUTS[column]: values}).logits
+    else:
+        found = module(values)
+    if found.dim() != 2:
+        raise UserError(f"{type(inner).__name__} gives {found.dim()}-dimensional scores: it is no classifier of rows")
     label = batch.get("label")
     if isinstance(label, Tensor) and label.device.type == "cpu" and label.numel():
         check_labels(int(label.min()), int(label.max()), found.shape[-1])
@@ -53,3 +66,43 @@ def check_labels(lowest: int, highest: int, classes: int) -> None:
             f"the examples have the label {wrong:,}, but the model tells {classes:,} labels apart, 0 to {classes - 1:,}",
             todo="leave out rows without a label" if lowest < 0 else f"set classes: {highest + 1}",
         )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a classifier made of each row."""
+
+    correct: np.ndarray[Any, Any]  # 1 where the highest score is the label's (the first of equal ones counts), else 0; float64, (rows,)
+    nats: np.ndarray[Any, Any]  # cross-entropy, float64, (rows,)
+    flops: float
+
+
+def judge(module: nn.Module, source: Rows, batch_size: int) -> Judged:
+    """Run every row through a module, which is in evaluation mode on its device; the rows have a `label`.
+
+    Raises:
+        DataError: the loss on a row is not finite.
+        UserError: the model does not take such rows, or has no score for a label.
+    """
+    where = next(module.parameters()).device
+    counted, flops = Flops(), 0
+    correct, nats = np.zeros(source.rows), np.zeros(source.rows)
+    for begin in range(0, source.rows, batch_size):
+        rows = np.arange(begin, min(begin + batch_size, source.rows))
+        found = source.fill(rows)
+        batch = {name: torch.from_numpy(value).to(where) for name, value in found.items()}
+        key = Flops.shape(batch, "evaluate")
+        with torch.inference_mode(), counted.counted(key):
+            scores = logits(module, batch).double()
+        check_labels(int(found["label"].min()), int(found["label"].max()), scores.shape[-1])
+        label = batch["label"].long()
+        correct[rows] = (scores.argmax(dim=-1) == label).cpu().numpy()
+        nats[rows] = functional.cross_entropy(scores, label, reduction="none").cpu().numpy()
+        flops += counted.table[key]
+        if not np.isfinite(nats[rows]).all():
+            worst = int(rows[~np.isfinite(nats[rows])][0])
+            raise DataError(
+                f"the model's loss on row {worst:,} is not finite", todo="look at the model's weights: some are NaN or infinite"
+            )
+        context().progress(int(rows[-1]) + 1, source.rows, "examples")
+    return Judged(correct, nats, float(flops))
