@@ -47,7 +47,7 @@ def test_items_sum_to_the_rows_and_cost_is_charged(tmp_path, step):
     for name in ("bits_per_byte", "loss"):
         assert total[name] / weights[name] == pytest.approx(scores.value(name))
     assert total["bits_per_byte"] * math.log(2) == pytest.approx(total["loss"]), "the same nats"
-    assert weights["bits_per_byte"] == sum(len(text.encode()) for text in TEXTS)
+    assert weights["bits_per_byte"] == step.facts["text_bytes"]
     assert items.filter(metric="loss")["item"].to_list() == [0, 1, 2, 3]
     assert step.cost.documents == 4
     assert step.cost.tokens > weights["loss"]  # the overlap of the windows is counted too

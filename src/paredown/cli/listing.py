@@ -87,7 +87,9 @@ def select(family: str, wanted: dict[str, list[str]]) -> list[Entry]:
 
 def evidence(name: str) -> str:
     """What proofs say of the strategy in a few words; empty where there is none."""
-    return ""
+    from paredown.core.evidence import in_words
+
+    return in_words(name)
 
 
 def lines(entries: Sequence[Entry]) -> Iterator[str]:

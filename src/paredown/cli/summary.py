@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import datetime
 from typing import Any
 
@@ -22,12 +21,6 @@ REJECTED = 3  # shown of each rule
 MOST_REJECTED = 40
 TEXT = 600  # characters shown of a rejected document
 ONE_SEED = "1 seed: no verdict. Differences between arms of one run may be noise; a verdict takes 3 seeds."
-VERDICTS = {  # one, several
-    "holds": ("holds", "hold"),
-    "fails": ("fails", "fail"),
-    "undecided": ("is undecided", "are undecided"),
-    "no verdict": ("without a verdict", "without a verdict"),
-}
 
 
 def build(
@@ -91,9 +84,8 @@ def _verdict(claims: list[compare.Judged], recipe: Recipe) -> str:
         return "No claims: the table shows what was measured." if seeds > 1 else ONE_SEED if len(recipe.arms) > 1 else ""
     if seeds < compare.LEAST_SEEDS:
         return ONE_SEED if seeds == 1 else f"{seeds} seeds: no verdict. A verdict takes {compare.LEAST_SEEDS}."
-    counts = collections.Counter(claim.verdict for claim in claims)
-    said = [f"{counts[v]} {VERDICTS[v][counts[v] != 1]}" for v in VERDICTS if counts[v]]
-    return f"{len(claims)} claim{'s' * (len(claims) != 1)} over {seeds} seeds: {', '.join(said)}."
+    head, _, rest = compare.counted([claim.verdict for claim in claims]).partition(":")
+    return f"{head} over {seeds} seeds:{rest}."
 
 
 def _step(plan: Plan, task: Task, record: Record | None, cached: bool, workspace: Workspace, curves: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics as means
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,12 @@ MEASURING = ("measure.", "infer.")  # stages whose cost is not part of making th
 COUNTED = ("weights", "parameters", "bytes", "FLOPs", "documents")  # units of what is counted, not measured
 UNITS = {"flops": "FLOPs", "seconds": "s"}
 NO_VERDICT = "no verdict"
+VERDICTS = {  # of one claim, of several
+    "holds": ("holds", "hold"),
+    "fails": ("fails", "fail"),
+    "undecided": ("undecided", "undecided"),
+    NO_VERDICT: ("without a verdict", "without a verdict"),
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,13 @@ class Judged:
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def counted(verdicts: Sequence[str]) -> str:
+    """`3 claims: 2 hold, 1 undecided`."""
+    counts = Counter(verdicts)
+    said = ", ".join(f"{counts[verdict]} {words[counts[verdict] != 1]}" for verdict, words in VERDICTS.items() if counts[verdict])
+    return f"{len(verdicts)} claim{'s' * (len(verdicts) != 1)}: {said}" if verdicts else "no claims"
 
 
 def made_by(plan: Plan, key: str) -> list[Task]:

@@ -154,6 +154,12 @@ def step_key(strategy: Strategy, inputs: dict[str, Source | Part | tuple[Source,
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
+def parts_used(task: Task) -> set[str]:
+    """Names of the parts that a step is made with, in its knobs and as its inputs."""
+    inputs = [value.spec() for value in task.inputs.values() if isinstance(value, Part)]
+    return _used([task.strategy.knobs(), *inputs])
+
+
 def _used(knobs: Any) -> set[str]:
     """Names of the parts in a step's knobs."""
     if isinstance(knobs, dict):

@@ -1,0 +1,54 @@
+"""What `prove` found, as the catalog shows it: verdicts by published system and by strategy, from one small file."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paredown.core.catalog import PACKAGE
+
+INDEX = "index.json"
+ORDER = ("holds", "fails", "undecided", "no verdict", "control")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One claim in which a strategy was tested, or was the control."""
+
+    system: int
+    verdict: str
+
+
+def folder() -> Path:
+    """Where evidence lies: inside of the package where it is installed, under docs in a checkout."""
+    inside = PACKAGE / "evidence"
+    return inside if inside.is_dir() else PACKAGE.parents[1] / "docs" / "evidence"
+
+
+@functools.cache
+def index() -> dict[str, Any]:
+    """`systems`: number to what was found; `strategies`: name to [[system, verdict], ...]. Empty where nothing was proved."""
+    try:
+        loaded: dict[str, Any] = json.loads((folder() / INDEX).read_bytes())
+    except (OSError, ValueError):
+        return {"systems": {}, "strategies": {}}
+    return loaded
+
+
+def of(strategy: str) -> list[Finding]:
+    """Every claim that says something of a strategy, by system."""
+    return [Finding(int(system), verdict) for system, verdict in index()["strategies"].get(strategy, [])]
+
+
+def in_words(strategy: str) -> str:
+    """For one column: `holds (041)`, `holds, undecided`, `control`; empty where no evidence speaks of it."""
+    found = of(strategy)
+    tested = [f for f in found if f.verdict != "control"] or found
+    verdicts = [verdict for verdict in ORDER if any(f.verdict == verdict for f in tested)]
+    systems = sorted({f.system for f in tested})
+    if verdicts == ["control"] or len(systems) != 1:
+        return ", ".join(verdicts)
+    return f"{', '.join(verdicts)} ({systems[0]:03d})"
