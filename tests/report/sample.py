@@ -16,6 +16,102 @@ ENDINGS = {
 RECIPE = "name: quickstart\nsteps:\n  library: {use: corpus.read.stdlib}\n  quality: {use: corpus.clean.code, corpus: $library}\n"
 
 
+COLUMNS = [
+    ("bits per byte, pruned", "bits/byte", "lower", "metric"), ("bits per byte, healed", "bits/byte", "lower", "metric"), ("perplexity, healed", "per token", "lower", "metric"),
+    ("prefill tokens/s", "tokens/s", "higher", "metric"), ("decode tokens/s", "tokens/s", "higher", "metric"), ("FLOPs to get there", "FLOPs", "lower", "cost"),
+    ("training tokens", "tokens", "lower", "cost"), ("seconds to get there", "s", "lower", "cost"), ("parameters", "parameters", "lower", "cost"), ("non-zero", "parameters", "lower", "cost"),
+    ("bytes at rest", "bytes", "lower", "cost"),
+]  # fmt: skip
+MEASURED = (0, 1, 2, 3, 4, 7)  # columns that differ from seed to seed
+VALUES = {
+    "dense": [1.95, 1.95, 17.1, 92_000, 16_400, 8.1e12, 2.0e6, 125, 660_000, 660_000, 2.64e6],
+    "control": [2.32, 2.031, 19.2, 92_100, 16_380, 8.9e12, 2.2e6, 140, 660_000, 250_000, 2.64e6],
+    "sparsegpt": [2.15, 2.008, 18.6, 91_800, 16_410, 9.0e12, 2.2e6, 143, 660_000, 250_000, 2.64e6],
+    "narrow": [2.14, 1.99, 18.2, 118_000, 20_900, 8.7e12, 2.2e6, 138, 461_000, 461_000, 1.84e6],
+}
+NOTES = {
+    "control": "zeros; no kernel here uses them",
+    "sparsegpt": "zeros; no kernel here uses them",
+    "narrow": "30% of the weights removed",
+}
+
+
+def _row(arm: str, seeds: int) -> dict[str, Any]:
+    values = list(VALUES[arm])
+    several = [seeds > 1 and i in MEASURED for i in range(len(values))]
+    return {
+        "arm": arm,
+        "label": arm if arm != "control" else "control (prune.magnitude)",
+        "values": values,
+        "spread": [[v * 0.995, v * 1.004] if known else None for v, known in zip(values, several, strict=True)],
+        "interval": [[v * 0.991, v * 1.009] if known else None for v, known in zip(values, several, strict=True)],
+        "ratios": [v / c for v, c in zip(values, VALUES["control"], strict=True)],
+        "note": NOTES.get(arm, ""),
+    }
+
+
+def claim(text: str, verdict: str, **more: Any) -> dict[str, Any]:
+    """A claim on the healed model's bits per byte that nothing is known of, unless `more` says so."""
+    row = {
+        "text": text, "says": "", "metric": "quality_after.bits_per_byte", "unit": "bits/byte", "better": "lower", "arm": "sparsegpt", "other": "control", "kind": "beats",
+        "margin": 0.0, "verdict": verdict, "reason": "", "means": [None, None], "difference": None, "low": None, "high": None, "method": "", "n": 1, "items": 0,
+        "budget": None, "extra": "",
+    }  # fmt: skip
+    return row | more
+
+
+def claims(seeds: int) -> list[dict[str, Any]]:
+    """One of each verdict; with one seed, none."""
+    bits = "quality_after.bits_per_byte"
+    if seeds == 1:
+        return [claim(f"{bits}: sparsegpt beats control", "no verdict", reason="1 seed", means=[2.008, 2.031], difference=-0.023)]
+    tested = {"method": "paired t over seeds and items", "n": seeds}
+    equal = {"budget": {"name": "tokens", "arm": 2.2e6, "other": 2.2e6, "apart": 0.0}}
+    return [
+        claim(f"{bits}: sparsegpt beats control", "holds", says="sparsegpt leaves fewer bits per byte than control at equal tokens", means=[2.008, 2.031],
+              difference=-0.023, low=-0.028, high=-0.018, items=34, extra="+1.1% FLOPs in sparsegpt", **tested, **equal),
+        claim(f"{bits}: narrow equals dense within 0.02", "fails", says="narrow and dense are within 0.02 bits per byte of each other", arm="narrow", other="dense", kind="equals",
+              margin=0.02, means=[1.99, 1.95], difference=0.04, low=0.031, high=0.049, items=34, **tested),
+        claim(f"{bits}: narrow is not worse than sparsegpt within 0.01", "undecided", arm="narrow", other="sparsegpt", kind="not_worse_than", margin=0.01,
+              reason="the interval reaches over the margin; more seeds would tell", means=[1.99, 2.008], difference=-0.018, low=-0.05, high=0.014, **tested, **equal),
+        claim("speed.decode_tokens_per_second: narrow beats control by 1000", "no verdict", says="narrow decodes at least 1,000 tokens/s faster than control", metric="speed.decode_tokens_per_second",
+              unit="tokens/s", better="higher", arm="narrow", margin=1000, reason="the arms differ by 2.2% in FLOPs, and the claim is at equal FLOPs (allowed 1%)", means=[20_900, 16_380],
+              difference=4_520, low=4_100, high=4_940, budget={"name": "flops", "arm": 8.7e12, "other": 8.9e12, "apart": 0.022}, **tested),
+    ]  # fmt: skip
+
+
+def old(seeds: int = 1) -> dict[str, Any]:
+    """As runs were stored before claims were tested: no intervals, no ratios, fewer costs, claims with a text and a reason only."""
+    found = summary(seeds)
+    kept = [i for i, column in enumerate(COLUMNS) if column[0] not in ("training tokens", "seconds to get there")]
+    found["table"]["columns"] = [found["table"]["columns"][i] for i in kept]
+    for row in found["table"]["rows"]:
+        del row["interval"], row["ratios"]
+        row |= {name: [row[name][i] for i in kept] for name in ("values", "spread")}
+    found["claims"] = [
+        {"text": f"{bits}: sparsegpt beats control", "verdict": "no verdict", "reason": f"{seeds} seeds, not tested yet"}
+        for bits in ("quality_after.bits_per_byte",)
+    ]
+    found["verdict"] = f"{seeds} seeds: no verdict. The table shows means; whether they differ by more than noise is not tested yet."
+    return found
+
+
+def crowded(number: int = 9) -> dict[str, Any]:
+    """Many arms that lie close to each other, some at the same point."""
+    found = summary(3)
+    base = found["table"]["rows"][0]
+    rows = []
+    for i in range(number):
+        near = [v * (1 + 0.004 * (i % 3) + 0.0005 * (i // 3)) for v in base["values"]]
+        near[-1] = base["values"][-1] * (1 if i % 2 else 0.97)
+        rows.append(
+            base | {"arm": f"arm_number_{i}", "label": f"arm_number_{i}", "values": near, "interval": [None] * len(near), "note": ""}
+        )
+    found["arms"] = [*found["arms"], *(row["arm"] for row in rows)]
+    found["table"]["rows"] = [*found["table"]["rows"], *rows]
+    return found
+
+
 def curve(start: float, end: float, tokens: float, points: int) -> list[list[float]]:
     return [
         [i, tokens * i / points, end + (start - end) * math.exp(-6 * i / points) + 0.03 * math.sin(i * 1.7)] for i in range(1, points + 1)
@@ -106,24 +202,7 @@ def summary(seeds: int = 1) -> dict[str, Any]:
             steps.append(
                 step("completions", [arm], seed, "infer.generate", {"model": healed, "tokens": "tokens.held_out"}, 1.0, samples=samples)
             )
-    values = {
-        "dense": [1.95, 1.95, 17.1, 16_400, 8.1e12, 660_000, 660_000, 2.64e6],
-        "control": [2.32, 2.031, 19.2, 16_380, 8.9e12, 660_000, 250_000, 2.64e6],
-        "sparsegpt": [2.15, 2.008, 18.6, 16_410, 9.0e12, 660_000, 250_000, 2.64e6],
-        "narrow": [2.14, 1.99, 18.2, 20_900, 8.7e12, 461_000, 461_000, 1.84e6],
-    }
-    notes = {
-        "control": "zeros; no kernel here uses them",
-        "sparsegpt": "zeros; no kernel here uses them",
-        "narrow": "30% of the weights removed",
-    }
-    titles = [("bits per byte, pruned", "bits/byte", "lower", "metric"), ("bits per byte, healed", "bits/byte", "lower", "metric"), ("perplexity, healed", "per token", "lower", "metric"),
-              ("decode tokens/s", "tokens/s", "higher", "metric"), ("FLOPs to get there", "FLOPs", "lower", "cost"), ("parameters", "parameters", "lower", "cost"),
-              ("non-zero", "parameters", "lower", "cost"), ("bytes at rest", "bytes", "lower", "cost")]  # fmt: skip
-    rows = []
-    for arm in ARMS:
-        spread = [[v * 0.985, v * 1.01] if i < 4 else None for i, v in enumerate(values[arm])] if seeds > 1 else [None] * 8
-        rows.append({"arm": arm, "label": arm if arm != "control" else "control (prune.magnitude)", "values": values[arm], "spread": spread, "note": notes.get(arm, "")})  # fmt: skip
+    rows = [_row(arm, seeds) for arm in ARMS]
     return {
         "format": 1, "run": "20261124-101500-quickstart", "recipe": "quickstart", "file": "recipes/quickstart.yaml", "recipe_text": RECIPE,
         "description": "A small language model learns Python from the standard library, is made smaller in three ways, and each way is healed with the same few tokens. What is lost, and what is saved?",
@@ -131,9 +210,9 @@ def summary(seeds: int = 1) -> dict[str, Any]:
         "machine": {"cpu": "AMD EPYC (2 cores)", "cores": 2, "memory_bytes": 24e9, "system": "Linux 6.1", "load": 0.4},
         "versions": {"paredown": "0.1.0", "python": "3.11.2", "torch": "2.13.0"},
         "arms": ARMS, "reference": "dense", "control": "control", "seeds": list(range(seeds)), "steps": steps,
-        "table": {"columns": [dict(zip(("title", "unit", "better", "kind"), t, strict=True)) for t in titles], "rows": rows},
-        "claims": [{"text": "quality_after.bits_per_byte: sparsegpt beats control at equal tokens", "verdict": "no verdict", "reason": "1 seed"}] if seeds == 1
-        else [{"text": "quality_after.bits_per_byte: sparsegpt beats control at equal tokens", "verdict": "holds", "reason": "-0.023 (-0.028 to -0.017), paired t, n = 3"}],
-        "verdict": "1 seed: no verdict. Differences between arms of one run may be noise; a verdict needs several seeds." if seeds == 1 else "1 of 1 claims holds. n = 3 seeds.",
+        "table": {"columns": [dict(zip(("title", "unit", "better", "kind"), t, strict=True)) for t in COLUMNS], "rows": rows},
+        "claims": claims(seeds),
+        "verdict": "1 seed: no verdict. Differences between arms of one run may be noise; a verdict needs several seeds." if seeds == 1
+        else "4 claims: 1 holds, 1 fails, 1 undecided, 1 without a verdict. n = 3 seeds.",
         "totals": {"seconds": 190.0, "flops": 1.2e13, "steps": len(steps), "finished": len(steps), "cached": 2, "energy": "not measured (no counter on this machine)"},
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Vega-Lite specifications of the page's charts, and their data for readers without the extra `report`.
+"""Vega-Lite specifications of the training curves, and their data for readers without the extra `report`.
 
 Colours are CSS variables of the page, so that a chart follows light, dark and print by itself.
 """
@@ -12,15 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from paredown.report.numbers import decimals_for, figure, usable
+from paredown.report.numbers import usable
 from paredown.report.steps import Group
 
-KNOBS = 5  # shown of a step where all are its own
 POINTS = 300  # most points a line has; more are averaged in order
-COSTS = ("FLOPs", "bytes", "tokens/s")  # units of columns that quality is drawn against
-CLOSE = {"x": 0.25, "y": 0.08}  # shares of a chart's width and height that a name takes
 SHARED = "every arm"
-INK, MUTED, LINE, PAPER = "var(--ink)", "var(--muted)", "var(--line)", "var(--paper)"
+INK, MUTED, LINE = "var(--ink)", "var(--muted)", "var(--line)"
 HELD_OUT = "held_out_loss"
 UNITS = {"loss": "nats/token"}
 
@@ -135,169 +132,6 @@ def _curve_spec(values: list[dict[str, Any]], label: str, colours: dict[str, str
         layers.append(ring.encode(tooltip=tooltip))
     dots = base.mark_circle(size=60).encode(opacity=alt.condition(near, alt.value(1), alt.value(0)), tooltip=tooltip).add_params(near)
     return _finish(alt.layer(*layers, dots), 240)
-
-
-def quality(summary: dict[str, Any], groups: Sequence[Group], colours: dict[str, str]) -> list[Chart]:
-    """Quality against each cost of the answer table, with the Pareto front; a point an arm."""
-    columns = (summary.get("table") or {}).get("columns") or []
-    rows = (summary.get("table") or {}).get("rows") or []
-    metrics = [
-        i
-        for i, c in enumerate(columns)
-        if c.get("kind") == "metric" and c.get("better") in ("lower", "higher") and c.get("unit") != "tokens/s"
-    ]
-    if not metrics:
-        return []
-    same = [
-        i
-        for i in metrics
-        if columns[i].get("unit") == columns[metrics[0]].get("unit") and columns[i]["better"] == columns[metrics[0]]["better"]
-    ]
-    y_unit, y_better = columns[same[0]].get("unit", ""), columns[same[0]]["better"]
-    charts = []
-    for number, column in enumerate(columns):
-        if column.get("unit") not in COSTS or column.get("better") not in ("lower", "higher"):
-            continue
-        points = []
-        for row in rows:
-            last = next((i for i in reversed(same) if _at(row, "values", i) is not None), None)
-            x = _at(row, "values", number)
-            if last is None or not usable(x) or not usable(row["values"][last]):
-                continue
-            low, high = _at(row, "spread", last) or (None, None)
-            points.append(
-                {
-                    "arm": row["arm"] or row["label"],
-                    "x": x,
-                    "y": row["values"][last],
-                    "low": low,
-                    "high": high,
-                    "what": columns[last]["title"],
-                    "knobs": knobs_of(groups, row["arm"]),
-                }
-            )
-        if len(points) < 2 or len({p["x"] for p in points}) < 2:
-            continue
-        front = pareto(points, column["better"], y_better)
-        best = {p["arm"] for p in front}
-        title = f"{y_unit} against {column['title']}"
-        unit = column.get("unit", "")
-        x_label = column["title"] + (f", {unit}" if unit and unit.lower() not in column["title"].lower() else "")
-        seeds = len(summary.get("seeds") or [0])
-        note = (
-            f"n = {len(points)} arms, {'1 seed' if seeds == 1 else f'means over {seeds} seeds, whiskers from the lowest to the highest'}. "
-        )
-        note += f"Better is {y_better} {y_unit} and {column['better']} {column['title']}; the dashed line joins the arms that no other beats in both."
-        decimals = decimals_for([p["y"] for p in points])
-        table = [
-            [p["arm"], figure(p["x"], unit), figure(p["y"], "", decimals), "yes" if p["arm"] in best else "no", p["knobs"]] for p in points
-        ]
-        spec = _quality_spec(points, front, x_label, y_unit, unit, colours)
-        charts.append(Chart(f"quality-{number}", title, note, spec, ["arm", column["title"], y_unit, "on the front", "knobs"], table))
-    return charts
-
-
-def _at(row: dict[str, Any], name: str, index: int) -> Any:
-    values = row.get(name) or []
-    return values[index] if index < len(values) else None
-
-
-def pareto(points: Sequence[dict[str, Any]], x_better: str, y_better: str) -> list[dict[str, Any]]:
-    """The points that no other beats: as good in both and better in one. Sorted by x."""
-    a, b = (1 if better == "lower" else -1 for better in (x_better, y_better))
-
-    def beats(one: dict[str, Any], two: dict[str, Any]) -> bool:
-        x, y = a * (one["x"] - two["x"]), b * (one["y"] - two["y"])
-        return bool(x <= 0 and y <= 0 and (x < 0 or y < 0))
-
-    return sorted((p for p in points if not any(beats(other, p) for other in points)), key=lambda p: (p["x"], p["y"]))
-
-
-def labels(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Where each arm's name stands; one label for points so close that their names would cover each other."""
-    spans = {axis: max(p[axis] for p in points) - min(p[axis] for p in points) or 1.0 for axis in ("x", "y")}
-    found: list[dict[str, Any]] = []
-    for point in points:
-        near = [n for n in found if all(abs(n[a] - point[a]) <= CLOSE[a] * spans[a] for a in ("x", "y"))]
-        if near:
-            near[0]["arm"] += f", {point['arm']}"
-        else:
-            found.append({"x": point["x"], "y": point["y"], "arm": point["arm"]})
-    return found
-
-
-def knobs_of(groups: Sequence[Group], arm: str) -> str:
-    """What makes an arm itself: the steps that only it runs, measurements left out, with the knobs that other arms have differently."""
-    parts = []
-    for group in groups:
-        if group.arms != (arm,) or group.measures:
-            continue
-        own = _flat(group.first.get("knobs") or {})
-        others = [g for g in groups if g.name == group.name and g is not group]
-        same = [_flat(g.first.get("knobs") or {}) for g in others if g.strategy == group.strategy]
-        shown = {k: v for k, v in own.items() if any(o.get(k) != v for o in same)} if same else own
-        said = [f"{k}={_short(v)}" for k, v in shown.items() if v not in (None, "", False)]
-        if said or len(same) < len(others) or not others:
-            parts.append(f"{group.name}: {group.strategy}" + (f" ({', '.join(said[:KNOBS])})" if said else ""))
-    return "; ".join(parts) or "as the other arms"
-
-
-def _flat(knobs: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Knobs with their plain values; those inside a part or a budget as part.knob."""
-    found: dict[str, Any] = {}
-    for name, value in knobs.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, (int, float, str)) or value is None:
-            found[prefix + name] = value
-    return found
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _quality_spec(
-    points: list[dict[str, Any]], front: list[dict[str, Any]], x_label: str, y_label: str, unit: str, colours: dict[str, str]
-) -> dict[str, Any] | None:
-    alt = _library("altair")
-    if alt is None:
-        return None
-    arms = [p["arm"] for p in points]
-    axis = alt.Axis(
-        labelExpr="replace(format(datum.value, '.2~e'), '+', '')" if unit == "FLOPs" else "format(datum.value, '~s')", tickCount=4
-    )
-    x = alt.X("x:Q", title=x_label, scale=alt.Scale(zero=False, nice=True, padding=24), axis=axis)
-    y = alt.Y("y:Q", title=y_label, scale=alt.Scale(zero=False, nice=True, padding=16), axis=alt.Axis(tickCount=5))
-    line = (
-        alt.Chart(alt.InlineData(values=[{"x": p["x"], "y": p["y"]} for p in front]))
-        .mark_line(color=MUTED, strokeDash=[4, 3], strokeWidth=1.5)
-        .encode(x=x, y=y, order="x:Q")
-    )
-    data = alt.InlineData(values=points)
-    base = alt.Chart(data).encode(x=x, y=y)
-    color = alt.Color("arm:N", scale=alt.Scale(**_scale(arms, colours)), legend=None)
-    tooltip = [
-        alt.Tooltip("arm:N"),
-        alt.Tooltip("x:Q", title=x_label, format=",.4~g"),
-        alt.Tooltip("y:Q", title=y_label, format=".4f"),
-        alt.Tooltip("what:N", title="measured"),
-        alt.Tooltip("knobs:N"),
-    ]
-    dots = base.mark_point(size=110, filled=True, opacity=1).encode(
-        color=color, tooltip=tooltip, shape=alt.Shape("arm:N", scale=alt.Scale(domain=arms), legend=None)
-    )
-    middle = (min(p["x"] for p in points) + max(p["x"] for p in points)) / 2
-    layers = [line, dots]
-    named_at = labels(points)
-    for side, align in (([p for p in named_at if p["x"] <= middle], "left"), ([p for p in named_at if p["x"] > middle], "right")):
-        dx = 9 if align == "left" else -9
-        named = alt.Chart(alt.InlineData(values=side)).encode(x=x, y=y, text="arm:N")
-        layers.append(named.mark_text(dx=dx, dy=-7, align=align, fontSize=12, color=PAPER, stroke=PAPER, strokeWidth=4))
-        layers.append(named.mark_text(dx=dx, dy=-7, align=align, fontSize=12, color=INK))
-    if any(p["low"] is not None for p in points):
-        layers.insert(1, alt.Chart(data).mark_rule(strokeWidth=1.5).encode(x=x, y=alt.Y("low:Q", title=y_label), y2="high:Q", color=color))
-    return _finish(alt.layer(*layers), 250)
 
 
 def _finish(chart: Any, height: int) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import TypeGuard
 
 NONE = "–"
-COUNTED = ("parameters", "weights")
+SECONDS = ("seconds", "s")
+COUNTED = ("parameters", "weights", "tokens")
+SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def usable(value: object) -> TypeGuard[float]:
@@ -28,11 +30,12 @@ def figure(value: float | None, unit: str = "", decimals: int | None = None) -> 
         return count(value)
     if unit == "FLOPs":
         return scientific(value)
-    if unit == "seconds":
+    if unit in SECONDS:
         return duration(value)
+    sign = "−" if value < 0 else ""
     if decimals is not None:
-        return f"{value:,.{decimals}f}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+        return f"{sign}{abs(value):,.{decimals}f}"
+    return f"{sign}{abs(value):,.0f}" if abs(value) >= 1000 else f"{sign}{abs(value):.4g}"
 
 
 def decimals_for(values: Sequence[float | None]) -> int:
@@ -45,10 +48,12 @@ def size(value: float | None) -> str:
     """Bytes: 2.6 MB."""
     if value is None:
         return NONE
-    for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if abs(value) >= limit:
-            return f"{value / limit:,.1f} {unit}"
-    return f"{value:,.0f} B"
+    scale, name = _bytes(value)
+    return f"{value / scale:,.{1 if scale > 1 else 0}f} {name}"
+
+
+def _bytes(value: float) -> tuple[float, str]:
+    return next(((scale, name) for scale, name in SIZES if abs(value) >= scale), (1.0, "B"))
 
 
 def count(value: float | None) -> str:
@@ -84,13 +89,44 @@ def duration(value: float | None) -> str:
 
 
 def change(value: float | None, base: float | None) -> str:
-    """Relative to `base`: -31%, +0.8%, "the same"; empty where it cannot be said."""
+    """Relative to `base`: −31%, +0.8%, 2.4×, "the same"; empty where it cannot be said."""
     if value is None or base is None or not usable(value) or not usable(base) or base == 0:
         return ""
     share = (value - base) / abs(base)
     if abs(share) < 0.0005:
         return "the same"
-    return f"{'+' if share > 0 else '−'}{abs(share):.{1 if abs(share) < 0.1 else 0}%}"
+    if base > 0 and share >= 1:
+        return f"{1 + share:,.{1 if share < 99 else 0}f}×"
+    return f"{'+' if share > 0 else '−'}{abs(share):.{1 if abs(share) < 0.1 or 0.99 < abs(share) < 1 else 0}%}"
+
+
+def precise(value: float, unit: str = "", decimals: int | None = None) -> str:
+    """A value with the digits that tell close ones apart: 8.142e12, 660,608, 2.641 MB."""
+    if unit == "FLOPs":
+        digits, _, exponent = f"{value:.3e}".partition("e")
+        return f"{digits}e{int(exponent)}" if value else "0"
+    if unit in COUNTED:
+        return f"{value:,.0f}"
+    if unit == "bytes":
+        scale, name = _bytes(value)
+        return f"{value / scale:,.{3 if scale > 1 else 0}f} {name}"
+    return figure(value, unit, decimals)
+
+
+def between(low: str, high: str) -> str:
+    """Two ends as one text: 2.00 to 2.05; empty where they are written alike."""
+    return "" if low == high else f"{low} to {high}"
+
+
+def signed(value: float, unit: str = "", decimals: int | None = None) -> str:
+    """A difference: +1.2 MB, −0.023, 0."""
+    text = figure(abs(value), unit, decimals)
+    return text if not value or not any(c in "123456789" for c in text) else f"{'+' if value > 0 else '−'}{text}"
+
+
+def decimals_of_interval(low: float, high: float) -> int:
+    """Decimals with which the width of an interval shows two digits."""
+    return min(8, max(0, 1 - math.floor(math.log10(high - low)))) if high > low else 3
 
 
 def moment(text: str) -> str:

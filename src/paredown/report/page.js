@@ -21,7 +21,11 @@
   const specs = JSON.parse(document.getElementById("specs").textContent);
   const options = { actions: false, renderer: "svg", tooltip: { theme: "custom" } };
   const draw = Object.entries(specs).map(([id, spec]) =>
-    window.vegaEmbed(`#${id}`, spec, options).then(() => document.getElementById(id).classList.add("drawn")));
+    window.vegaEmbed(`#${id}`, spec, options).then(() => {
+      const box = document.getElementById(id);
+      box.classList.add("drawn");
+      box.closest("figure").querySelector("details.figures").open = false; // what is drawn is not said twice
+    }));
   Promise.all(draw).catch((error) => {
     for (const box of document.querySelectorAll(".vega:not(.drawn)")) box.textContent = `This chart could not be drawn: ${error.message}`;
     throw error;

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from paredown.core.errors import DataError, MissingExtra
-from paredown.report import charts, graph
-from paredown.report.numbers import NONE, change, count, decimals_for, duration, figure, moment, scientific, size, usable
+from paredown.report import answer, charts, claims, graph, pareto
+from paredown.report.numbers import NONE, count, duration, figure, moment, scientific, size
 from paredown.report.steps import Group, colours, groups
 
 HERE = Path(__file__).parent
 FORMAT = 1
-STEADY = 1.5  # most that the fastest of a speed's repeats may be over the slowest
-EXACT = ("cost",)  # kinds of columns that are counted, not estimated from a sample
-ZEROS = ("non-zero", "nonzero")  # columns that count zeros: a fact, and no saving where no kernel uses them
+SCRIPTS = ("page.js", "pareto.js")
 
 
 def render(summary: dict[str, Any]) -> str:
@@ -37,14 +35,20 @@ def render(summary: dict[str, Any]) -> str:
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     view = build(summary)
-    specs = {chart.id: chart.spec for chart in [*view["curves"], *view["quality"]] if chart.spec}
+    specs = {chart.id: chart.spec for chart in view["curves"] if chart.spec}
     return environment.get_template("page.html.j2").render(
         **view,
         style=(HERE / "style.css").read_text(encoding="utf-8"),
-        code=(HERE / "page.js").read_text(encoding="utf-8"),
+        code=[(HERE / name).read_text(encoding="utf-8") for name in SCRIPTS],
         vega=charts.script() if specs else "",
-        specs=json.dumps(specs, sort_keys=True, allow_nan=False).replace("<", "\\u003c"),
+        specs=_embedded(specs),
+        tradeoffs=_embedded(view["quality"]["data"]) if view["quality"] else "",
     )
+
+
+def _embedded(data: Any) -> str:
+    """JSON that may stand inside a script element."""
+    return json.dumps(data, sort_keys=True, allow_nan=False).replace("<", "\\u003c")
 
 
 def build(summary: dict[str, Any]) -> dict[str, Any]:
@@ -57,11 +61,12 @@ def build(summary: dict[str, Any]) -> dict[str, Any]:
         "description": summary.get("description") or "",
         "status": summary.get("status", ""),
         "meta": _meta(summary, seeds),
-        "verdict": _verdict(summary),
-        "claims": summary.get("claims") or [],
-        "table": _table(summary, colour),
-        "savings": _savings(summary, colour, rows),
-        "unsteady": _unsteady(rows),
+        "evidence": summary.get("evidence") or None,
+        "verdict": answer.verdict(summary),
+        "claims": claims.build(summary, colour),
+        "table": answer.table_of(summary, colour),
+        "savings": answer.savings(summary, colour, rows),
+        "unsteady": answer.unsteady(rows),
         "colour": lambda arm: colour.get(arm, "var(--ink)"),
         "arms": list(colour),
         "control": summary.get("control"),
@@ -73,7 +78,7 @@ def build(summary: dict[str, Any]) -> dict[str, Any]:
         "totals": _totals(summary),
         "funnel": _funnel(rows),
         "curves": charts.curves(rows, colour),
-        "quality": charts.quality(summary, rows, colour),
+        "quality": pareto.view(summary, rows, colour),
         "samples": _samples(rows),
         "again": _again(summary, rows),
     }
@@ -88,116 +93,6 @@ def _meta(summary: dict[str, Any], seeds: list[Any]) -> list[str]:
     parts.append(f"{totals.get('steps', len(summary.get('steps') or []))} steps, {totals.get('cached') or 'none'} from cache")
     cpu = (summary.get("machine") or {}).get("cpu")
     return [part for part in [*parts, cpu] if part]
-
-
-def _verdict(summary: dict[str, Any]) -> dict[str, str]:
-    text = str(summary.get("verdict") or "")
-    first, dot, rest = text.partition(". ")
-    kind = "open" if "no verdict" in text.lower() or "undecided" in text.lower() else "given"
-    return {"first": first + dot.strip(), "rest": rest, "kind": kind}
-
-
-def _table(summary: dict[str, Any], colour: dict[str, str]) -> dict[str, Any]:
-    """The answer: cells as text, and where each value lies between the least and the most of its column."""
-    found = summary.get("table") or {}
-    columns, rows = found.get("columns") or [], found.get("rows") or []
-    shown = [i for i in range(len(columns)) if any(_cell(row, i) is not None for row in rows)]
-    heads = [{"title": columns[i]["title"], "unit": _unit(columns[i]), "better": columns[i].get("better", "none")} for i in shown]
-    lines = []
-    for row in rows:
-        cells = []
-        for i in shown:
-            column = [_cell(r, i) for r in rows]
-            everything = [v for v in column if v is not None] + [v for r in rows for v in (_spread(r, i) or ())]
-            low, high = min(everything, default=0), max(everything, default=0)
-            value, spread = _cell(row, i), _spread(row, i)
-            unit, decimals = columns[i].get("unit", ""), decimals_for(column)
-            text = figure(value, unit, decimals)
-            strip = None
-            if value is not None and high > low:
-                at = [100 * (v - low) / (high - low) for v in (value, *(spread or (value, value)))]
-                strip = {"at": round(at[0], 1), "low": round(at[1], 1), "width": round(at[2] - at[1], 1)}
-            said = f"{figure(spread[0], unit, decimals)} to {figure(spread[1], unit, decimals)}" if spread else ""
-            cells.append({"text": text, "strip": strip, "spread": said})
-        role = {summary.get("reference"): "reference", summary.get("control"): "control"}.get(row["arm"], "") if row["arm"] else ""
-        label = str(row["label"])
-        role = "" if role in label else role
-        lines.append(
-            {"label": label, "role": role, "colour": colour.get(row["arm"], "var(--ink)"), "cells": cells, "note": row.get("note") or ""}
-        )
-    return {"heads": heads, "rows": lines}
-
-
-def _unit(column: dict[str, Any]) -> str:
-    unit = str(column.get("unit") or "")
-    return "" if not unit or unit.lower() in str(column["title"]).lower() or unit in ("bytes", "weights", "parameters") else unit
-
-
-def _cell(row: dict[str, Any], index: int) -> float | None:
-    values = row.get("values") or []
-    return values[index] if index < len(values) and usable(values[index]) else None
-
-
-def _spread(row: dict[str, Any], index: int) -> tuple[float, float] | None:
-    spreads = row.get("spread") or []
-    found = spreads[index] if index < len(spreads) else None
-    return (found[0], found[1]) if found and all(usable(v) for v in found) else None
-
-
-def _apart(one: tuple[float, float] | None, two: tuple[float, float] | None) -> bool:
-    """Both were measured with several seeds, and no seed of one lies among those of the other."""
-    return one is not None and two is not None and (one[1] < two[0] or two[1] < one[0])
-
-
-def _unsteady(rows: list[Group]) -> list[str]:
-    """Speeds whose repeats lie so far apart that the machine must have been busy."""
-    found = []
-    for group in rows:
-        for name, value in (group.first.get("facts") or {}).items():
-            if group.strategy != "measure.speed" or not isinstance(value, dict):
-                continue
-            low, high = value.get("min"), value.get("max")
-            if usable(low) and usable(high) and high > STEADY * low:
-                arms = ", ".join(group.arms) or group.name
-                found.append(f"{name} of {arms} {figure(low, 'tokens/s')} to {figure(high, 'tokens/s')}")
-    return found
-
-
-def _savings(summary: dict[str, Any], colour: dict[str, str], rows: list[Group]) -> dict[str, Any] | None:
-    """For each arm, how far it is from the reference: what was counted, and what was measured."""
-    table = summary.get("table") or {}
-    base = next((r for r in table.get("rows") or [] if r["arm"] and r["arm"] == summary.get("reference")), None)
-    if base is None:
-        return None
-    cards = []
-    for row in table["rows"]:
-        if row is base:
-            continue
-        counted: list[dict[str, str]] = []
-        measured: list[dict[str, str]] = []
-        for i, column in enumerate(table["columns"]):
-            said = change(_cell(row, i), _cell(base, i))
-            if not said:
-                continue
-            better = column.get("better")
-            good = (_cell(row, i) or 0) < (_cell(base, i) or 0)
-            plain = said == "the same" or better not in ("lower", "higher") or any(word in column["title"] for word in ZEROS)
-            mark = "same" if plain else "saved" if good == (better == "lower") else "more"
-            item = {"title": column["title"], "change": said, "mark": mark}
-            if column.get("kind") not in EXACT and not _apart(_spread(row, i), _spread(base, i)):
-                item["mark"] = "same"
-            (counted if column.get("kind") in EXACT else measured).append(item)
-        cards.append(
-            {
-                "label": row["label"],
-                "colour": colour.get(row["arm"], "var(--ink)"),
-                "counted": counted,
-                "measured": measured,
-                "what": charts.knobs_of(rows, row["arm"]),
-                "note": row.get("note") or "",
-            }
-        )
-    return {"base": base["label"], "cards": cards} if any(c["counted"] or c["measured"] for c in cards) else None
 
 
 def _step(group: Group, rows: list[Group], colour: dict[str, str]) -> dict[str, Any]:

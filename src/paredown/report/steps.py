@@ -9,6 +9,7 @@ from typing import Any
 
 from paredown.report.numbers import usable
 
+KNOBS = 5  # shown of a step where all are its own
 PALETTE = 6  # colours beside the grey of the control
 MEASURES = ("measure.", "infer.")
 WORST = ("failed", "waiting", "skipped", "done", "cached")
@@ -77,3 +78,35 @@ def colours(summary: dict[str, Any]) -> dict[str, str]:
     control = summary.get("control")
     others = [arm for arm in summary.get("arms") or [] if arm != control]
     return {arm: "var(--control)" if arm == control else f"var(--arm-{others.index(arm) % PALETTE})" for arm in summary.get("arms") or []}
+
+
+def knobs_of(groups: Sequence[Group], arm: str) -> str:
+    """What makes an arm itself: its steps that not all arms share, measurements left out, with the knobs that other arms have differently."""
+    everyone = {name for group in groups for name in group.arms}
+    parts = []
+    for group in groups:
+        if arm not in group.arms or everyone <= set(group.arms) or group.measures:
+            continue
+        own = _flat(group.first.get("knobs") or {})
+        others = [g for g in groups if g.name == group.name and g is not group]
+        same = [_flat(g.first.get("knobs") or {}) for g in others if g.strategy == group.strategy]
+        shown = {k: v for k, v in own.items() if any(o.get(k) != v for o in same)} if same else own
+        said = [f"{k}={_short(v)}" for k, v in shown.items() if v not in (None, "", False)]
+        if said or len(same) < len(others) or not others:
+            parts.append(f"{group.name}: {group.strategy}" + (f" ({', '.join(said[:KNOBS])})" if said else ""))
+    return "; ".join(parts) or "as the other arms"
+
+
+def _flat(knobs: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Knobs with their plain values; those inside a part or a budget as part.knob."""
+    found: dict[str, Any] = {}
+    for name, value in knobs.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, (int, float, str)) or value is None:
+            found[prefix + name] = value
+    return found
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
