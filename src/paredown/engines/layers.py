@@ -12,8 +12,9 @@ too, at the price of a single pass.
             output = layer(inputs)            # with the edited weight
         save; unload                          # a killed walk goes on behind the last saved block
 
-Blocks are the items of the outermost `ModuleList`s that hold linear layers; linear layers are `Linear`, `Conv1D` and the slices of
-stacked experts. Routers and gates beside experts are left alone.
+Blocks are the items of the outermost `ModuleList`s that hold linear layers; linear layers are `Linear`, `Conv1D`, the slices of
+stacked experts, and `Conv2d` with a row for each output channel, which can be walked without a pass only. Routers and gates beside
+experts are left alone.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Layer:
     parameter: str  # the module's parameter that holds the weight
 
     def __str__(self) -> str:
-        return f"{self.block.name}.{self.name}"
+        return _joined(self.block.name, self.name)
 
 
 @dataclass
@@ -175,11 +176,18 @@ def linear_layers(block: Any) -> Iterator[tuple[str, str, Tensor]]:
     for name, child in block.named_modules():
         if isinstance(child, (torch.nn.Linear, Conv1D)):
             if not stacks or name.rpartition(".")[0] not in beside:
-                yield name, f"{name}.weight", child.weight.T if isinstance(child, Conv1D) else child.weight
+                yield name, _joined(name, "weight"), child.weight.T if isinstance(child, Conv1D) else child.weight
+        elif isinstance(child, torch.nn.Conv2d):
+            yield name, _joined(name, "weight"), child.weight.view(child.weight.shape[0], -1)
         elif name in stacks:
             for parameter, value in child.named_parameters(recurse=False):
                 if value.dim() == 3:
                     yield from ((f"{name}.{parameter}[{e}]", f"{name}.{parameter}", value[e]) for e in range(value.shape[0]))
+
+
+def _joined(name: str, inner: str) -> str:
+    """A name inside a module; either may be empty: a block may itself be a layer."""
+    return f"{name}.{inner}" if name and inner else name or inner
 
 
 def is_experts(module: Any) -> bool:
@@ -230,7 +238,8 @@ class Walker(TorchFunctionMode):
     def __init__(self, model: Model, files: Files, edit: Edit, folder: Path | None) -> None:
         super().__init__()
         self.files, self.edit, self.folder = files, edit, folder
-        self.module = skeleton(model).base_model
+        whole = skeleton(model)
+        self.module = getattr(whole, "base_model", whole)
         self.device = device()
         self.pieces = layout(self.module, files)
         self.blocks = find_blocks(self.module)
