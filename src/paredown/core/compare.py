@@ -91,7 +91,7 @@ def made_by(plan: Plan, key: str) -> list[Task]:
 
 def spent(plan: Plan, records: dict[str, Record], key: str) -> dict[str, float]:
     """What it took to make what the step `key` is, measuring left out: `flops`, `seconds`, `bytes` written, and what trainings
-    spent: `tokens`, `steps`, `epochs`, `labels`. A total that no step speaks of is left out."""
+    spent: `tokens`, `steps`, `epochs`, `nominal_flops`, `labels`. A total that no step speaks of is left out."""
     found = {"flops": 0.0, "seconds": 0.0}
     for task in made_by(plan, key):
         if task.use.startswith(MEASURING) or task.key not in records:
@@ -100,7 +100,7 @@ def spent(plan: Plan, records: dict[str, Record], key: str) -> dict[str, float]:
         found["flops"] += cost.get("flops") or 0.0
         found["seconds"] += cost.get("seconds") or 0.0
         training = facts.get("training") or {}
-        for name in ("tokens", "steps", "epochs"):
+        for name in ("tokens", "steps", "epochs", "nominal_flops"):
             if name in training:
                 found[name] = found.get(name, 0.0) + training[name]
         if "labels" in facts:

@@ -119,7 +119,7 @@ def _add(plan: Plan, step: Step, arm: str, seed: int, keys: dict[str, Source], o
             inputs[name] = tuple(source(r) for r in value)
         else:
             inputs[name] = value
-    own_seed = seed if step.strategy.seeded else None
+    own_seed = (seed if step.seed is None else step.seed) if step.strategy.seeded else None
     spec = json.dumps(step.strategy.spec(), sort_keys=True)
     if spec not in outside:  # looked at once a plan: arms and seeds share it, and a folder of many files takes a second
         outside[spec] = step.strategy.external()

@@ -40,6 +40,7 @@ class Step:
     takes: dict[str, Any] = field(default_factory=dict)  # input name -> annotation
     skip: bool = False
     handed_through: Reference | None = None  # what stands in for the result of a skipped step
+    seed: int | None = None  # its own, whatever the recipe's seeds are
     node: Node = field(default_factory=lambda: Node(None))
 
     def references(self) -> Iterator[Reference]:

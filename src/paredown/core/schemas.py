@@ -82,6 +82,8 @@ def strategy(name: str) -> dict[str, Any]:
     one_of: tuple[str, ...] = ()
     if issubclass(loaded, Strategy):
         properties["skip"] = {"type": "boolean", "description": "leave the step out and hand its input through"}
+        if loaded.seeded:
+            properties["seed"] = {"type": "integer", "minimum": 0, "description": "its own seed, whatever the recipe's seeds are"}
         signature = loaded.signature()
         for key, annotation in signature.inputs.items():
             properties[key] = _input(annotation)

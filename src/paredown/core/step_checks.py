@@ -19,6 +19,7 @@ from paredown.core.wording import (
     culprit,
     did_you_mean,
     elsewhere,
+    is_seed,
     kind_of,
     known_keys,
     locate,
@@ -117,7 +118,9 @@ class StepChecker:
         old = node.value.get(rest[0], Node({} if len(rest) > 1 else None, value.line, value.column, value.key, value.file))
         children = {**node.value, rest[0]: self._replace(old, rest[1:], value, path)}
         if rest[0] == "use" and isinstance(value.value, str) and isinstance(old.value, str) and old.value != value.value:
-            children = {key: child for key, child in children.items() if key in ("use", "skip") or self._knows(value.value, key, old.value)}
+            children = {
+                key: child for key, child in children.items() if key in ("use", "skip", "seed") or self._knows(value.value, key, old.value)
+            }
         return dataclasses.replace(node, value=children)
 
     def _knows(self, strategy: str, key: str, former: str) -> bool:
@@ -154,13 +157,15 @@ class StepChecker:
         signature = loaded.signature()
         inputs: dict[str, Value] = {}
         knobs: dict[str, Node] = {}
-        skip = False
+        skip, seed = False, None
         for key, child in node.value.items():
             if key == "skip":
                 if isinstance(child.value, bool):
                     skip = child.value
                 else:
                     self.add(child.mistake(f"{name}.skip: expected true or false, found {kind_of(child)}"))
+            elif key == "seed":
+                seed = self._pinned(name, child, loaded)
             elif key in signature.inputs:
                 value = self._input(f"{name}.{key}", child, signature.inputs[key])
                 if value is not None:
@@ -175,7 +180,17 @@ class StepChecker:
         if loaded.one_of and (len(given) > 1 or not (given or meant.intersection(loaded.one_of))):
             self.add(node.mistake(f"{name}: give exactly one of {', '.join(loaded.one_of)}", f"it has {' and '.join(given) or 'none'}"))
         strategy = self._configured(name, node, loaded, knobs, tuple(signature.inputs))
-        return Step(name, strategy, inputs, signature.result, signature.inputs, skip, node=node)  # type: ignore[arg-type]
+        return Step(name, strategy, inputs, signature.result, signature.inputs, skip, seed=seed, node=node)  # type: ignore[arg-type]
+
+    def _pinned(self, name: str, node: Node, loaded: type[Strategy]) -> int | None:
+        """The seed of one step, whatever the recipe's seeds are."""
+        if not is_seed(node.value):
+            self.add(node.mistake(f"{name}.seed: expected a whole number of 0 or more, found {kind_of(node)}"))
+        elif not loaded.seeded:
+            self.add(node.mistake(f"{name}.seed: {loaded.strategy_name()} draws no random numbers", "leave it out", at_key=True))
+        else:
+            return int(node.value)
+        return None
 
     def _load(self, name: str, node: Node) -> type[Configured] | None:
         use = node.value.get("use")
@@ -236,7 +251,7 @@ class StepChecker:
         for key, child in knobs.items():
             info = kind.model_fields.get(key)
             if info is None:
-                names = [*kind.model_fields, *inputs, "use", *(["skip"] if issubclass(kind, Strategy) else [])]
+                names = [*kind.model_fields, *inputs, "use", *(["skip", "seed"] if issubclass(kind, Strategy) else [])]
                 hint = did_you_mean(key, names) or (
                     f"its knobs are {', '.join(kind.model_fields)}" if kind.model_fields else "it has no knobs"
                 )
