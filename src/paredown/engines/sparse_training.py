@@ -60,6 +60,11 @@ class Masks:
         """Weights that are held."""
         return sum(self._counts.values())
 
+    @property
+    def sparsity(self) -> float:
+        """Share of the weights that is held."""
+        return self.count / self.weights
+
     def put(self, name: str, mask: Tensor) -> None:
         """From now on hold exactly these weights of a parameter; those that are no longer held start from zero."""
         parameter = self.parameters[name]

@@ -28,7 +28,7 @@ class Curves:
         self._listener, self._processes = listener, processes
 
     def add(self, metric: str, step: int, tokens: int, value: float) -> None:
-        points = self.points[metric]
+        points = self.points.setdefault(metric, [])
         points.append([step, tokens, value])
         if len(points) >= 2 * POINTS:
             self.points[metric] = thin(points)

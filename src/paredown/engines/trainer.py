@@ -32,13 +32,14 @@ from torch import Tensor, nn
 
 from paredown.artifacts.tokens import say_tokens
 from paredown.core.context import Context
-from paredown.core.errors import DataError
+from paredown.core.errors import DataError, UserError
 from paredown.engines import checkpoints, telemetry
 from paredown.engines.batches import Batch, counted, cut, pieces, share
 from paredown.engines.flops import Flops
 from paredown.engines.parts import Budget, Hook, Objective, Optimizer, Schedule
 from paredown.engines.precision import resolve_device, resolve_precision
 from paredown.engines.processes import Processes, interrupts, private_randomness, reseed
+from paredown.engines.sparse_training import prunable
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class State:
     loss: Tensor = field(default_factory=lambda: torch.zeros(()))  # of the micro-batch, nats
     kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # tensors of hooks, by hook, saved in checkpoints
     memory: dict[str, Any] = field(default_factory=dict)  # anything of hooks that `start` makes again; not saved
+    measured: dict[str, float] = field(default_factory=dict)  # what hooks want drawn as curves, by name; logged beside the loss
     stop: bool = False  # a hook may end the training after this step
 
     @property
@@ -148,6 +150,8 @@ class _Run:
         self.flops = Flops()
         self.evaluation_flops = 0.0  # part of the cost, not of the budget
         self.active = 0  # weights that no hook masks
+        whole = sum(p.numel() for p in module.parameters())
+        self.outside = whole - _inside_blocks(module)
         self.curves = telemetry.Curves(step.listener, processes)
         self.window = telemetry.Window()
         reseed(seed)
@@ -189,6 +193,7 @@ class _Run:
         if self.held_out and (not self.curves.points["held_out_loss"] or self.curves.points["held_out_loss"][-1][0] != state.step):
             self._evaluate()
         self._call("end")
+        self.active = self.state.active
         return self._outcome()
 
     def _step(self) -> None:
@@ -255,6 +260,8 @@ class _Run:
     def _log(self) -> None:
         value = self._mean_loss()
         self.curves.add("loss", self.state.step, self.state.tokens, value)
+        for metric, number in self.state.measured.items():
+            self.curves.add(metric, self.state.step, self.state.tokens, number)
         self.window.clear()
 
     def _mean_loss(self) -> float:
@@ -358,10 +365,12 @@ class _Run:
                 "steps": state.step,
                 "tokens": state.tokens,
                 "flops": state.flops,
+                "nominal_flops": 6 * (state.active_tokens - self.outside * state.tokens),  # as if zeros in the blocks cost nothing
                 "parameters": {
                     "initial": state.weights,
                     "final": self.active,
                     "average": state.active_tokens / state.tokens if state.tokens else float(self.active),
+                    "outside": self.outside,
                 },
                 "held_out_loss": held_out,
             },
@@ -371,6 +380,14 @@ class _Run:
         loss = self.curves.last("loss")
         self.context.says = say_tokens(state.tokens) + (f", loss {loss:.3f}" if loss is not None else "")
         return Outcome(module, state.step, state.tokens, flops, state.seconds, held_out, facts)
+
+
+def _inside_blocks(module: nn.Module) -> int:
+    """Weights that pruning could take; none where the module has no blocks."""
+    try:
+        return sum(parameter.numel() for parameter in prunable(module).values())
+    except UserError:
+        return 0
 
 
 def _on(value: Any, device: torch.device) -> Any:
