@@ -94,7 +94,8 @@ class GradualPruning(Hook):
         due = state.step % self.every == 0 or sparsity == self.sparsity
         if due and state.memory[NAME].prune(sparsity, self.scope, lambda name, weight: self._scores(state, name, weight)):
             recount(state)
-        state.measured["sparsity"] = state.memory[NAME].sparsity
+        if self.sparsity:
+            state.measured["sparsity"] = state.memory[NAME].sparsity
 
     def _scores(self, state: State, name: str, weight: Tensor) -> Tensor:
         return weight.abs() if self.score == "magnitude" else random_scores(state.memory[f"{NAME} seed"], name, weight)
