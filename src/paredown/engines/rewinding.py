@@ -70,7 +70,7 @@ def maskable(module: nn.Module) -> list[str]:
     embeddings = {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
     found: dict[int, str] = {}
     for name, child in module.named_modules():
-        parameters: dict[str, nn.Parameter] = {}
+        parameters: dict[str, Tensor] = {}
         if isinstance(child, (nn.Linear, Conv1D, nn.modules.conv._ConvNd)):
             parameters = {"weight": child.weight}
         elif is_experts(child):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from paredown.artifacts.example_split import ExampleSplit
 from paredown.core.context import context
@@ -25,6 +25,9 @@ class Digits(Strategy):
     extras: ClassVar[tuple[str, ...]] = ("vision",)
 
     held_out: Share = 0.2  # share of each label that is never trained on; 0 holds nothing out
+
+    def estimate(self, inputs: dict[str, Any]) -> dict[str, float]:
+        return {"seconds": 2.0, "rows": round(1797 * (1 - self.held_out))}
 
     def __call__(self) -> ExampleSplit:
         """Columns `image` (1, 8, 8), 0 to 255, and `label`."""

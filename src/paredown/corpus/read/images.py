@@ -50,7 +50,8 @@ class Images(Strategy):
         from paredown.engines import reading
 
         size = reading.total_bytes(self.path)
-        return {"seconds": size / 5e6, "disk": 2.0 * size}
+        known = {"rows": self.limit * (1 - self.held_out)} if self.limit else {}
+        return {"seconds": size / 5e6, "disk": 2.0 * size, **known}
 
     def __call__(self) -> ExampleSplit:
         """Columns `image` (channels, height, width), 0 to 255, and `label`, in the order of the files' names.
