@@ -43,9 +43,7 @@ class Resnet(Architecture):
     classes: Count = 10  # labels, numbered from 0
     widths: tuple[Count, ...] = (16, 32, 64)  # channels of each stage; they never fall
     blocks: tuple[Count, ...] = (3, 3, 3)  # blocks of each stage
-    inner: tuple[Count, ...] | None = (
-        None  # channels between the two convolutions of each block, first to last; those of its stage where not given
-    )
+    inner: tuple[Count, ...] | None = None  # channels between the convolutions of each block, in order; by default its stage's
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
