@@ -24,7 +24,7 @@ HELP = """Run a recipe: make what is not made yet, print the answer and where th
 
 Example: paredown run recipes/quickstart.yaml --set tokens.vocab_size=2048
 """
-LEFT_OUT = ("training tokens", "seconds to get there")  # of the table's columns, for want of room; `compare` shows all
+LEFT_OUT = ("tokens or examples seen", "seconds to get there")  # of the table's columns, for want of room; `compare` shows all
 LEAST_SEEDS = 3
 
 

@@ -18,7 +18,7 @@ from paredown.core.workspace import Record
 MOST_METRICS = 5
 COSTS = (  # title, unit, better
     ("FLOPs to get there", "FLOPs", "lower"),
-    ("training tokens", "tokens", "lower"),
+    ("tokens or examples seen", "tokens", "lower"),
     ("seconds to get there", "s", "lower"),
     ("parameters", "parameters", "lower"),
     ("non-zero", "parameters", "lower"),

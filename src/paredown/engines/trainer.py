@@ -378,7 +378,8 @@ class _Run:
         self.context.charge(flops=flops, how="counted", tokens=state.tokens)
         self.context.facts.update(facts)
         loss = self.curves.last("loss")
-        self.context.says = say_tokens(state.tokens) + (f", loss {loss:.3f}" if loss is not None else "")
+        seen = say_tokens(state.tokens) if "targets" in state.batch else f"{state.tokens:,} examples"
+        self.context.says = seen + (f", loss {loss:.3f}" if loss is not None else "")
         return Outcome(module, state.step, state.tokens, flops, state.seconds, held_out, facts)
 
 

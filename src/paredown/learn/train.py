@@ -20,6 +20,7 @@ from paredown.engines.parts import Architecture, Budget, Hook, Objective, Optimi
 if TYPE_CHECKING:
     import torch
 
+STEP_SECONDS = 0.01  # least that a step takes, roughly
 FLOPS_PER_SECOND = {"cpu": 5e10, "cuda": 5e13}  # what training reaches, roughly; for estimates only
 
 
@@ -89,17 +90,25 @@ class Train(Strategy):
         else:
             weights = int(model.get("parameters", 1e6)) if isinstance(model, dict) else 1_000_000
         speed = FLOPS_PER_SECOND["cuda" if resolve_device(self.device).startswith("cuda") else "cpu"]
-        data = tokens or inputs.get("examples")
-        row_tokens = 1 if isinstance(data, Examples) else self.length
-        in_epoch = data.rows if isinstance(data, Examples) else data.tokens if isinstance(data, Tokens) else foreseen.get("tokens", 1e6)
+        data = inputs.get("examples") or tokens
+        row_tokens = 1 if inputs.get("examples") is not None else self.length
+        known = (
+            data
+            if isinstance(data, dict)
+            else {"rows": data.rows}
+            if isinstance(data, Examples)
+            else {"tokens": getattr(data, "tokens", 1e6)}
+        )
+        in_epoch = known.get("rows") or known.get("tokens") or 1e6
         if self.budget.seconds is not None:
             seconds, seen = self.budget.seconds, self.budget.seconds * speed / training_flops(weights, 1)
         else:
             spent = self.budget.flops / training_flops(weights, 1) if self.budget.flops is not None else 0.0
             seen = self.budget.tokens or (self.budget.steps or 0) * self.batch_size * row_tokens or spent
             seen = seen or (self.budget.epochs or 0) * in_epoch
-            seconds = training_flops(weights, seen) / speed
-        activations = self.batch_size * row_tokens / self.accumulate * (3 * vocab + 200 * (weights / 1000) ** 0.5) * 4
+            seconds = max(training_flops(weights, seen) / speed, STEP_SECONDS * seen / (self.batch_size * row_tokens))
+        logits = 3 * vocab if row_tokens > 1 else 0
+        activations = self.batch_size * row_tokens / self.accumulate * (logits + 200 * (weights / 1000) ** 0.5) * 4
         memory, disk = 8e8 + 16 * weights + activations, 4.0 * weights + 2 * 12 * weights
         return {"seconds": seconds, "tokens": seen, "memory": memory, "disk": disk, "parameters": float(weights)}
 
