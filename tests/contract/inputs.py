@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,18 @@ OTHERWISE: dict[tuple[str, str], dict[str, Any]] = {  # knobs beside the above w
 CLASSES = 3  # labels of the examples
 
 
-def inputs(strategy: Strategy, kind: str, folder: Path, choice: str = "") -> dict[str, Artifact | Part]:
+def inputs(strategy: Strategy, kind: str, folder: Path, choice: str = "") -> dict[str, Any]:
     """All inputs of a strategy, optional ones too; of its `one_of` inputs only `choice`, or the first."""
     others = set(strategy.one_of) - {choice or next(iter(strategy.one_of), "")}
     annotations = type(strategy).signature().inputs
-    found: dict[str, Artifact | Part] = {}
+    found: dict[str, Any] = {}
     for name, annotation in annotations.items():
         if name in others:
             continue
         wanted = alternatives(annotation)
-        if Model in wanted and (choice == "examples" or examples_alone(annotations)):
+        if any(typing.get_origin(kind_of) is tuple for kind_of in wanted):
+            found[name] = trainings(folder / f"input-{name}", kind)
+        elif Model in wanted and (choice == "examples" or examples_alone(annotations)):
             found[name] = classifier(folder / f"input-{name}", kind)
             found[name].seal({"key": "contract"})
         else:
@@ -83,6 +86,21 @@ def make(annotation: Any, kind: str, folder: Path) -> Artifact | Part:
     made: Artifact = makers[annotation](folder, kind)
     made.seal({"key": "contract"})
     return made
+
+
+def trainings(folder: Path, kind: str) -> tuple[Model, ...]:
+    """Models that say what their trainings spent and reached: three sizes, three lengths, after a known law."""
+    grid = [(n, d) for n in (1e4, 3e4, 1e5) for d in (1e5, 3e5, 1e6)]
+    many = {"empty": [], "one": grid[:1], "odd": [*grid, grid[0]]}.get(kind, grid)
+    made = []
+    for number, (n, d) in enumerate(many):
+        loss = math.nan if kind == "nan" else 1.2 + 40 / n**0.4 + 90 / d**0.35
+        counts = {"initial": int(n), "final": int(n), "average": n, "outside": 0}
+        (folder / str(number)).mkdir(parents=True)
+        made.append(Model(folder / str(number)))
+        made[-1].note_training({"tokens": int(d), "parameters": counts, "held_out_loss": loss})
+        made[-1].seal({"key": "contract"})
+    return tuple(made)
 
 
 def corpus(folder: Path, kind: str) -> Corpus:
