@@ -115,7 +115,7 @@ def _step(plan: Plan, task: Task, record: Record | None, cached: bool, workspace
     if isinstance(made, Scores):
         row["scores"] = [score.model_dump(include={"metric", "value", "unit", "n", "better"}) for score in made.rows()]
     if isinstance(made, Examples):
-        row["samples"] = made.frame().head(SAMPLES).to_dicts()
+        row["samples"] = made.samples(SAMPLES)
     rejected = getattr(made, "rejected", None)  # of readers, filters and dedup alike
     if isinstance(rejected, Corpus):
         row["rejected"] = _rejected(rejected)
