@@ -72,6 +72,19 @@ def test_adamw_is_the_textbook_step_and_decays_matrices_only():
     torch.testing.assert_close(module.bias.detach(), before["bias"] - 0.01 * grads["bias"].sign())
 
 
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_optimizers_share_their_groups_and_leave_out_what_is_frozen(name):
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 3))
+    module[2].weight.requires_grad = False
+    groups = build({"use": f"learn.optimizers.{name}", "weight_decay": 0.3}).build(module).param_groups
+    ids = [[id(p) for p in group["params"]] for group in groups]
+    vectors = [module[0].bias, *module[1].parameters(), module[2].bias]
+    assert ids == [[id(module[0].weight)], [id(p) for p in vectors]]
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+    nn.Module.requires_grad_(module[0], False)
+    assert len(build(f"learn.optimizers.{name}").build(module).param_groups) == 1
+
+
 def pruned_llama(share: float = 0.7) -> Any:
     torch.manual_seed(0)
     module = Llama(hidden_size=16, layers=2, heads=2, intermediate_size=24).build(32, 0)

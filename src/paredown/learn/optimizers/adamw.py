@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -13,16 +13,6 @@ if TYPE_CHECKING:
     import torch
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-def decay_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable weights in two groups: matrices decay, vectors (biases, norms) do not."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
 
 
 class Adamw(Optimizer):
@@ -43,5 +33,7 @@ class Adamw(Optimizer):
 
     def build(self, module: torch.nn.Module) -> torch.optim.Optimizer:
         from torch.optim import AdamW
+
+        from paredown.engines.weight_groups import decay_groups
 
         return AdamW(decay_groups(module, self.weight_decay), betas=(self.beta1, self.beta2), eps=self.epsilon, fused=True)
