@@ -95,6 +95,33 @@ def test_epochs_follow_one_another_in_new_orders():
     assert len({tuple(e) for e in epochs}) > 10
 
 
+@settings(deadline=None)
+@given(st.integers(1, 90), st.integers(0, 3), st.integers(0, 40), st.integers(0, 200))
+def test_a_remembered_order_is_the_one_by_arithmetic(rows, seed, index, size):
+    """Place p of the endless sequence is place p % rows of epoch p // rows, whether epochs are kept or not."""
+    place = np.arange(index * size, (index + 1) * size)
+    one_by_one = [int(permuted(np.array([p % rows]), rows, batches._epoch_seed(seed, p // rows))[0]) for p in place.tolist()]
+    found = batches.shuffled(rows, seed, index, size)
+    assert found.tolist() == one_by_one
+    found[:] = -1  # what is handed out is no view of what is kept
+    assert batches.shuffled(rows, seed, index, size).tolist() == one_by_one
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "REMEMBERED", rows - 1)
+        patch.setattr(batches, "_order", None)
+        assert batches.shuffled(rows, seed, index, size).tolist() == one_by_one
+
+
+def test_remembered_orders_stay_within_eight_megabytes():
+    batches._order.cache_clear()
+    for seed in range(6):
+        assert batches.shuffled(batches.REMEMBERED, seed, 3, 64).size == 64
+        assert batches.shuffled(batches.REMEMBERED + 1, seed, 3, 64).size == 64
+    kept = batches._order.cache_info()
+    assert kept.currsize == kept.maxsize
+    assert kept.maxsize * batches._order(batches.REMEMBERED, 5).nbytes <= 8 * 2**20
+    batches._order.cache_clear()
+
+
 def test_blocks_do_not_change_what_is_trained(monkeypatch):
     sizes = list(np.random.default_rng(0).integers(0, 30, 100))
     monkeypatch.setattr(batches, "BLOCK", 7)
