@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError  # typer carries its own copy of click
 
-from paredown.cli import compare, doctor, gc, listing, prove, report, run, schema, show
+from paredown.cli import compare, doctor, gc, listing, planning, prove, report, run, schema, show
 from paredown.core.errors import PareError, RecipeError, UserError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command("run", help=run.HELP)(run.run)
 app.command("compare", help=compare.HELP)(compare.compare)
 app.command("prove", help=prove.HELP)(prove.prove)
+app.command("plan", help=planning.HELP)(planning.plan)
 app.command("list", help=listing.HELP)(listing.list_)
 app.command("show", help=show.HELP)(show.show)
 app.command("report", help=report.HELP)(report.report)
