@@ -6,7 +6,9 @@ import contextlib
 import multiprocessing
 import os
 import queue
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
@@ -14,13 +16,26 @@ from typing import Any, Protocol
 from paredown.core.errors import MachineError, MissingExtra
 
 LOST = "a worker process was killed, perhaps for want of memory"
+GO_ON = "the same command goes on; fewer --jobs leave more memory to each step"
 _news: Any = None  # where this process, if it is a worker, puts what it has to say
+_working = False  # whether this process, if it is a worker, has something that can be interrupted
+_stopped = False  # whether it was told to begin nothing more
+_saying = False  # whether it is amid a word; an interrupt then leaves the queue's locks held, so it waits
+_wanted = False  # whether an interrupt waits
 
 
 def say(*item: Any) -> None:
     """Send news from a worker to whoever waits for it."""
-    if _news is not None:
+    global _saying
+    if _news is None:
+        return
+    _saying = True
+    try:
         _news.put(item)
+    finally:
+        _saying = False
+    if _wanted:
+        _interrupt()
 
 
 class Pool(Protocol):
@@ -37,12 +52,13 @@ class Pool(Protocol):
 
 
 class Processes:
-    """A pool of processes of this machine. Ctrl-C reaches them from the terminal."""
+    """A pool of processes of this machine. They end with this process, in whatever way it ends."""
 
     def __init__(self, workers: int) -> None:
         spawn = multiprocessing.get_context("spawn")
         self._queue: Any = spawn.Queue()
-        self._pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_listen, initargs=(self._queue,))
+        self._word, self._open = spawn.Pipe(duplex=False)  # workers hold the one end; closing the other tells all of them to stop
+        self._pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(self._queue, self._word))
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         outer: Future[Any] = Future()
@@ -50,7 +66,7 @@ class Processes:
         def hand_on(inner: Future[Any]) -> None:
             error = inner.exception() if not inner.cancelled() else None
             if isinstance(error, BrokenProcessPool):
-                error = MachineError(LOST, kept="all finished steps")
+                error = MachineError(LOST, kept="all finished steps", todo=GO_ON)
             if inner.cancelled():
                 outer.cancel()
             elif error is not None:
@@ -58,7 +74,13 @@ class Processes:
             else:
                 outer.set_result(inner.result())
 
-        self._pool.submit(function, *arguments).add_done_callback(hand_on)
+        try:
+            with _no_interrupts():  # a worker that is starting would answer Ctrl-C with a traceback
+                inner = self._pool.submit(_work, function, *arguments)
+        except BrokenProcessPool:
+            outer.set_exception(MachineError(LOST, kept="all finished steps", todo=GO_ON))
+        else:
+            inner.add_done_callback(hand_on)
         return outer
 
     def news(self) -> list[tuple[Any, ...]]:
@@ -69,7 +91,11 @@ class Processes:
         return found
 
     def close(self, *, stop: bool) -> None:
+        if stop:
+            self._open.close()
         self._pool.shutdown(wait=True, cancel_futures=stop)
+        for end in (self._open, self._word):
+            end.close()
 
 
 class RayTasks:
@@ -99,7 +125,7 @@ class RayTasks:
             cause = getattr(error, "cause", None) or error
             if isinstance(cause, self._ray.exceptions.RayError):
                 text = " ".join(str(cause).split())[:300]
-                cause = MachineError(f"a Ray worker was lost: {type(cause).__name__}: {text}", kept="all finished steps")
+                cause = MachineError(f"a Ray worker was lost: {type(cause).__name__}: {text}", kept="all finished steps", todo=GO_ON)
             outer.set_exception(cause)
 
         reference.future().add_done_callback(hand_on)
@@ -138,6 +164,67 @@ def start_ray(workers: int) -> Any:
                 todo="see ray status; without RAY_ADDRESS a cluster is started on this machine",
             ) from None  # fmt: skip
     return ray
+
+
+def end_with_parent() -> None:
+    """Of a process that another one started to work for it: die when that one is gone, rather than wait for work for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Ctrl-C waits; processes that are started inside begin deaf to it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(news: Any, word: Any) -> None:
+    """Make this process a worker: it stops what it does on Ctrl-C and at a word, and is not troubled by either where it does nothing."""
+    _listen(news)
+    news.cancel_join_thread()  # what nobody hears any more must not keep this process
+    end_with_parent()
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    main = threading.main_thread().ident
+
+    def wait() -> None:
+        global _stopped
+        with contextlib.suppress(EOFError, OSError):
+            word.recv_bytes()
+        _stopped = True
+        if main is not None:
+            signal.pthread_kill(main, signal.SIGINT)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _interrupt(*_: object) -> None:
+    global _wanted, _working
+    _wanted = _working and _saying
+    if _working and not _saying:
+        _working = False  # once: what cleans up is left in peace
+        raise KeyboardInterrupt
+
+
+def _work(function: Callable[..., Any], *arguments: Any) -> Any:
+    global _working
+    _working = True
+    try:
+        if _stopped:
+            raise KeyboardInterrupt
+        return function(*arguments)
+    finally:
+        _working = False
 
 
 def _listen(news: Any) -> None:

@@ -170,7 +170,9 @@ def _at_once(
                     record, cached = future.result()
                 except PareError as error:
                     reporter.failed(task, error)
-                    first = first or error
+                    if first is None:
+                        error.where = error.where or " or ".join(f"step {t.name} ({t.use})" for t in (task, *pending.values()))
+                        first = error
                     continue
                 record = dataclasses.replace(record, folder=workspace.step_folder(task.key, task.use))
                 done[task.key] = record

@@ -14,9 +14,11 @@ class Length(Strategy):
     Control: none (a measurement)
     """
 
+    unit: str = "characters"  # in which it is said
+
     def __call__(self, corpus: Corpus) -> Scores:
         lengths = [len(t) for frame in corpus.frames() for t in frame["text"]]
         mean = sum(lengths) / max(1, len(lengths))
         return Scores.write(
-            context().output("scores"), [Score(subject="corpus", metric="length", value=mean, unit="characters", n=len(lengths))]
+            context().output("scores"), [Score(subject="corpus", metric="length", value=mean, unit=self.unit, n=len(lengths))]
         )
