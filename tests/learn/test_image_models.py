@@ -18,6 +18,7 @@ from paredown.artifacts.model import Model
 from paredown.core.catalog import build
 from paredown.core.context import Context, running
 from paredown.core.errors import DataError, UserError
+from paredown.engines.batches import pieces, take
 from paredown.engines.classifiers import logits
 from paredown.engines.modules import initialized
 from paredown.engines.parts import Architecture
@@ -181,6 +182,34 @@ def test_labels_that_the_model_does_not_have_are_named():
     with pytest.raises(UserError, match="the label -1"):
         logits(module, {"features": rows, "label": torch.tensor([-1, 2])})
     assert logits(module, {"features": rows, "label": torch.tensor([0, 2])}).shape == (2, 3)
+
+
+def test_labels_on_a_device_that_is_not_asked_are_named_too(tmp_path):
+    """On CUDA such a label ends the process; the meta device cannot be asked for values either."""
+    objective, data = build("learn.objectives.classification"), images(tmp_path, rows=12, classes=3)
+    source = objective.rows(data, 0)
+    rows = source.fill(np.arange(4, 12))
+    label = data.arrays()["label"][4:]
+    assert rows["label_span"] == (label.min(), label.max()) == (0, 2)
+    assert [type(value) for value in rows["label_span"]] == [int, int]
+    for part in (*pieces(rows, 3), take(rows, slice(0, 2))):
+        assert part["label_span"] == (0, 2)
+        batch = {name: torch.from_numpy(v).to("meta") if isinstance(v, np.ndarray) else v for name, v in part.items()}
+        with pytest.raises(UserError, match=r"the label 2, but the model tells 2 labels apart, 0 to 1"):
+            objective.loss(Mlp(inputs=64, classes=2).build(0, 0).to("meta"), batch)
+        objective.loss(Mlp(inputs=64, classes=3).build(0, 0).to("meta"), batch)
+    assert "label_span" not in source.fill(np.arange(0))
+
+
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_training_on_a_label_that_the_model_lacks_is_refused(tmp_path, wrong):
+    frame = images(tmp_path / "good").frame()
+    data = Examples.write(tmp_path / "data", frame.with_columns(label=pl.Series([0] * 39 + [wrong])))
+    step = Context(tmp_path / "out", tmp_path / "scratch", seed=0)
+    with pytest.raises(UserError, match=f"the label {wrong}, but the model tells 3 labels"), running(step):
+        Train(budget={"epochs": 2}, objective=build("learn.objectives.classification"), device="cpu", batch_size=20)(
+            Mlp(inputs=64, classes=3), examples=data
+        )
 
 
 def test_images_of_bytes_become_numbers_from_minus_one_to_one():

@@ -16,7 +16,20 @@ from paredown.core.errors import DataError, UserError
 from paredown.engines.flops import Flops
 from paredown.engines.parts import Rows
 
+SPAN = "label_span"  # entry of a batch: its lowest and highest label as plain numbers, since asking a device for them would wait
 INPUTS = {"image": "pixel_values", "features": "inputs_embeds"}  # column of the examples -> what transformers' modules call it
+
+
+class LabelledRows:
+    """Rows with a `label`, whose batches say which labels they span."""
+
+    def __init__(self, source: Rows) -> None:
+        self.source, self.rows = source, source.rows
+
+    def fill(self, rows: np.ndarray[Any, Any]) -> dict[str, Any]:
+        batch = self.source.fill(rows)
+        label = batch["label"]
+        return {**batch, SPAN: (int(label.min()), int(label.max()))} if len(label) else batch
 
 
 def inputs(batch: dict[str, Any]) -> tuple[str, Tensor]:
@@ -36,7 +49,8 @@ def logits(module: nn.Module, batch: dict[str, Any]) -> Tensor:
     """Scores (rows, labels) of a batch; modules that are not of transformers take the values as their one argument.
 
     Raises:
-        UserError: the model does not take such rows, or (on a CPU, where asking costs nothing) has no score for a label of the batch.
+        UserError: the model does not take such rows, or has no score for a label of the batch. Labels are looked at on a CPU,
+            where asking costs nothing; elsewhere the batch must say its span, as those of `LabelledRows` do.
     """
     column, values = inputs(batch)
     inner = getattr(module, "module", module)  # behind a wrapper for several processes
@@ -51,6 +65,9 @@ def logits(module: nn.Module, batch: dict[str, Any]) -> Tensor:
     label = batch.get("label")
     if isinstance(label, Tensor) and label.device.type == "cpu" and label.numel():
         check_labels(int(label.min()), int(label.max()), found.shape[-1])
+    elif SPAN in batch:
+        lowest, highest = batch[SPAN]
+        check_labels(lowest, highest, found.shape[-1])
     return found
 
 
@@ -85,16 +102,15 @@ def judge(module: nn.Module, source: Rows, batch_size: int) -> Judged:
         UserError: the model does not take such rows, or has no score for a label.
     """
     where = next(module.parameters()).device
-    counted, flops = Flops(), 0
+    counted, flops, labelled = Flops(), 0, LabelledRows(source)
     correct, nats = np.zeros(source.rows), np.zeros(source.rows)
     for begin in range(0, source.rows, batch_size):
         rows = np.arange(begin, min(begin + batch_size, source.rows))
-        found = source.fill(rows)
-        batch = {name: torch.from_numpy(value).to(where) for name, value in found.items()}
+        found = labelled.fill(rows)
+        batch = {name: torch.from_numpy(value).to(where) if isinstance(value, np.ndarray) else value for name, value in found.items()}
         key = Flops.shape(batch, "evaluate")
         with torch.inference_mode(), counted.counted(key):
             scores = logits(module, batch).double()
-        check_labels(int(found["label"].min()), int(found["label"].max()), scores.shape[-1])
         label = batch["label"].long()
         correct[rows] = (scores.argmax(dim=-1) == label).cpu().numpy()
         nats[rows] = functional.cross_entropy(scores, label, reduction="none").cpu().numpy()

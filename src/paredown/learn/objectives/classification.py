@@ -31,16 +31,21 @@ class Classification(Objective):
 
     def rows(self, data: Tokens | Examples, length: int) -> Rows:
         from paredown.engines.batches import example_rows
+        from paredown.engines.classifiers import LabelledRows
 
         if not isinstance(data, Examples):
             raise UserError("classification learns from examples, not from tokens", where="objective", todo="give the input examples")
         source = example_rows(data)
         if "label" not in source.columns:
             raise UserError("classification needs a column of whole numbers named label", where=str(data.path))
-        return source
+        return LabelledRows(source)
 
     def loss(self, module: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
-        """Mean cross-entropy in nats over the rows."""
+        """Mean cross-entropy in nats over the rows.
+
+        Raises:
+            UserError: the model does not take such rows, or has no score for a label.
+        """
         from torch.nn import functional
 
         from paredown.engines.classifiers import logits
