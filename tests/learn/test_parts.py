@@ -72,6 +72,21 @@ def test_adamw_is_the_textbook_step_and_decays_matrices_only():
     torch.testing.assert_close(module.bias.detach(), before["bias"] - 0.01 * grads["bias"].sign())
 
 
+def test_a_base_width_slows_linear_layers_of_wider_models_and_nothing_else():
+    from paredown.core.errors import UserError
+
+    module = build("learn.models.llama").build(50, 0)  # 128 wide, tied embeddings
+    groups = Adamw(base_width=32).build(module).param_groups
+    scaled = {id(p) for group in groups if group.get("lr_scale") == 32 / 128 for p in group["params"]}
+    whole = {id(p) for group in groups if "lr_scale" not in group for p in group["params"]}
+    assert scaled == {id(child.weight) for child in module.model.layers.modules() if isinstance(child, torch.nn.Linear)}
+    assert scaled | whole == {id(p) for p in module.parameters()}
+    assert not scaled & whole
+    assert {group["weight_decay"] for group in groups if "lr_scale" in group} == {0.1}
+    with pytest.raises(UserError, match="no token embeddings"):
+        Adamw(base_width=32).build(torch.nn.Linear(2, 2))
+
+
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_optimizers_share_their_groups_and_leave_out_what_is_frozen(name):
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 3))
@@ -114,7 +129,7 @@ def test_keep_zeros_keeps_exactly_the_zeros(tmp_path):
     healed = dict(heal(pruned_llama(), tmp_path, (KeepZeros(),)).named_parameters())
     for name, mask in masks.items():
         assert torch.equal(healed[name] == 0, before[name] == 0)
-        assert torch.equal(mask == 0, before[name] == 0)
+        assert torch.equal(mask, before[name] == 0)
         assert not torch.equal(healed[name], before[name])
     assert not torch.equal(healed["model.embed_tokens.weight"], before["model.embed_tokens.weight"])
 
