@@ -23,6 +23,7 @@ from paredown.engines.sparse_training import (
     average_share,
     hold,
     lowest_of_all,
+    maskable,
     prunable,
     ramp,
     recount,
@@ -137,6 +138,35 @@ def test_tied_embeddings_stay_out_and_shared_weights_count_once():
             self.head.weight = self.table.weight
 
     assert list(prunable(Model())) == ["blocks.0.up.weight", "blocks.1.up.weight"]
+
+
+@pytest.mark.parametrize("shape", list(tiny_models.SHAPES))
+def test_maskable_is_every_matrix_but_embeddings_and_the_routers_of_stacked_experts(shape):
+    module = tiny_models.module(shape)
+    found = maskable(module)
+    words = ("embed", "wte", "wpe", "mlp.gate.")
+    out = {id(p) for n, p in module.named_parameters() if any(word in n for word in words)}
+    expected = {n: p for n, p in module.named_parameters() if p.dim() > 1 and id(p) not in out}
+    assert list(found) == list(expected)
+    assert all(found[name] is expected[name] for name in found)
+    assert prunable(module).keys() <= found.keys()
+
+
+def test_maskable_knows_every_convolution_and_a_shared_weight_once():
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(9, 4)
+            self.line, self.plane, self.back = nn.Conv1d(4, 4, 3), nn.Conv2d(4, 4, 3), nn.ConvTranspose2d(4, 4, 3)
+            self.norm = nn.BatchNorm2d(4)
+            self.up, self.again, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 9)
+            self.again.weight, self.head.weight = self.up.weight, self.table.weight
+            self.experts = nn.Module()
+            self.experts.up = nn.Parameter(torch.zeros(2, 3, 4))
+
+    module = Model()
+    assert list(maskable(module)) == ["line.weight", "plane.weight", "back.weight", "up.weight", "experts.up"]
+    assert list(maskable(nn.Linear(2, 2))) == ["weight"]
 
 
 def test_convolutions_of_blocks_are_prunable():

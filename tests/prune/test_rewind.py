@@ -93,6 +93,26 @@ def test_a_ticket_trains_and_its_zeros_stay(tmp_path):
         assert torch.equal(masks[1], masks[2])
 
 
+def test_zeros_of_convolutions_stay_too(tmp_path):
+    draw = np.random.default_rng(0)
+    image = pl.Series(draw.integers(0, 256, (24, 1, 8, 8), dtype=np.uint8))
+    data = Examples.write(tmp_path / "data", pl.DataFrame({"image": image, "label": [0, 1, 2] * 8}))
+    pruned = Magnitude(sparsity=0.5)(made(tmp_path / "dense", "resnet", 0))
+    before = pruned.load().state_dict()
+    given: dict[str, Any] = {"objective": build("learn.objectives.classification"), "device": "cpu", "precision": "fp32"}
+    for hooks in ((build("learn.hooks.keep_zeros"),), ()):
+        step = Context(tmp_path / f"{len(hooks)}" / "out", tmp_path / f"{len(hooks)}" / "scratch", seed=0)
+        with running(step):
+            after = Train(budget={"steps": 5}, hooks=hooks, batch_size=8, **given)(pruned, examples=data).load().state_dict()
+        cut = {name: value == 0 for name, value in before.items() if value.dim() == 4 and (value == 0).any()}
+        assert len(cut) == 4  # two of each block
+        for name, mask in cut.items():
+            assert torch.equal(after[name] == 0, mask) is bool(hooks), name
+            assert not torch.equal(after[name], before[name])
+        count = step.facts["training"]["parameters"]["final"]
+        assert count == RESNET.parameters(0) - (sum(int(mask.sum()) for mask in cut.values()) if hooks else 0)
+
+
 def test_weights_keep_their_number_format_and_tokenizer(tmp_path):
     source = tiny_models.model(tmp_path / "a" / "m")
     start = Model.save(tmp_path / "half", tiny_models.module("llama", 3).bfloat16(), source)

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from paredown.artifacts.model import Model
 from paredown.core.context import context
 from paredown.core.errors import UserError
-from paredown.engines.layers import REPORT, is_experts
+from paredown.engines.layers import REPORT
 from paredown.engines.masks import clear
 from paredown.engines.model_files import Files, from_file, layout, read, save_block, write_model
 from paredown.engines.skeletons import skeleton
+from paredown.engines.sparse_training import maskable
 
 CPU = torch.device("cpu")
 
@@ -37,7 +38,7 @@ def masked(model: Model, weights: Model) -> Model:
     changed: dict[str, Path] = {}
     with Files(model) as pruned, Files(weights) as given:
         theirs, ours = layout(shape, pruned), layout(other, given)
-        names = maskable(shape)
+        names = list(maskable(shape))
         for number, name in enumerate(names):
             zeros = read(pruned.tensor, theirs[name], like[name], pruned.dtype(theirs[name][0].key), CPU) == 0
             if zeros.any():
@@ -61,24 +62,6 @@ def _cleared(weight: Tensor, mask: Tensor) -> Tensor:
     weight = weight.clone()
     clear(weight, mask)
     return weight
-
-
-def maskable(module: nn.Module) -> list[str]:
-    """Parameters of linear layers, convolutions and stacked experts; those shared with an embedding are left out."""
-    from transformers.pytorch_utils import Conv1D
-
-    embeddings = {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
-    found: dict[int, str] = {}
-    for name, child in module.named_modules():
-        parameters: dict[str, Tensor] = {}
-        if isinstance(child, (nn.Linear, Conv1D, nn.modules.conv._ConvNd)):
-            parameters = {"weight": child.weight}
-        elif is_experts(child):
-            parameters = {short: value for short, value in child.named_parameters(recurse=False) if value.dim() == 3}
-        for short, value in parameters.items():
-            if id(value) not in embeddings:
-                found.setdefault(id(value), f"{name}.{short}" if name else short)
-    return list(found.values())
 
 
 def check_same(a: nn.Module, b: nn.Module, where: str) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from paredown.core.errors import UserError
 from paredown.engines.checkpoints import whole
-from paredown.engines.layers import linear_layers
+from paredown.engines.layers import is_experts, linear_layers
 from paredown.engines.masks import clear, lowest, share
 
 if TYPE_CHECKING:
@@ -127,6 +127,23 @@ def lowest_of_all(scores: dict[str, Tensor], count: int) -> dict[str, Tensor]:
     together = lowest(torch.cat([values.flatten() for values in scores.values()]), count)
     parts = torch.split(together, [values.numel() for values in scores.values()])
     return {name: part.view(values.shape).clone() for (name, values), part in zip(scores.items(), parts, strict=True)}
+
+
+def maskable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Weights whose zeros are those of pruning: of linear layers, convolutions and stacked experts, a shared one once.
+
+    Norms, biases and embeddings (also where an output head shares them) may hold zeros of their own and stay out.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    found: set[int] = set()
+    for child in module.modules():
+        if isinstance(child, (nn.Linear, Conv1D, nn.modules.conv._ConvNd)):
+            found.add(id(child.weight))
+        elif is_experts(child):
+            found |= {id(value) for value in child.parameters(recurse=False) if value.dim() == 3}
+    found -= {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
+    return {name: parameter for name, parameter in module.named_parameters() if id(parameter) in found}
 
 
 def prunable(module: nn.Module) -> dict[str, nn.Parameter]:

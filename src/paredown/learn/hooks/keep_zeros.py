@@ -13,25 +13,18 @@ if TYPE_CHECKING:
 
 
 def zero_masks(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """1 where a weight of a linear layer is not zero, 0 where it is; only layers that hold a zero, a shared weight once."""
-    import torch
-    from transformers.pytorch_utils import Conv1D
+    """True where a weight of a linear layer, a convolution or an expert is zero; only for weights with a zero, a shared one once."""
+    from paredown.engines.sparse_training import maskable
 
-    masks: dict[str, torch.Tensor] = {}
-    seen = set()
-    for name, layer in module.named_modules():
-        if isinstance(layer, (torch.nn.Linear, Conv1D)) and id(layer.weight) not in seen:
-            seen.add(id(layer.weight))
-            mask = (layer.weight.detach() != 0).to(layer.weight.dtype)
-            if not bool(mask.all()):
-                masks[f"{name}.weight"] = mask
-    return masks
+    masks = {name: parameter.detach() == 0 for name, parameter in maskable(module).items()}
+    return {name: mask for name, mask in masks.items() if bool(mask.any())}
 
 
 class KeepZeros(Hook):
-    """Keep every weight of a linear layer that is zero at the start at zero, so that healing keeps what pruning took.
+    """Keep every weight that pruning set to zero at zero, so that healing keeps what it took.
 
-    Masked are the gradient (so that clipping sees only what is trained), the optimizer's state and the weight itself.
+    Those are the weights of linear layers, convolutions and stacked experts that are zero at the start; embeddings, norms and
+    biases train freely. Masked are the gradient (so that clipping sees only what is trained), the optimizer's state and the weight itself.
 
     Source: none (the usual masked fine-tuning after pruning, as in Zhu and Gupta 2017, arXiv 1710.01878, section 3).
     Costs: four products per weight and step, under 1% of a step; five bytes per weight of the masked layers.
@@ -44,9 +37,7 @@ class KeepZeros(Hook):
     def start(self, state: State) -> None:
         from paredown.engines.sparse_training import hold
 
-        parameters = dict(state.module.named_parameters())
-        taken = {name: mask == 0 for name, mask in zero_masks(state.module).items() if name in parameters}
-        hold(state, "keep_zeros", parameters, taken)
+        hold(state, "keep_zeros", dict(state.module.named_parameters()), zero_masks(state.module))
 
     def gradient(self, state: State) -> None:
         state.memory["keep_zeros"].mask_gradients()
