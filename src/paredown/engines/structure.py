@@ -1,0 +1,236 @@
+"""Where the units of a model are: feed-forward channels, attention heads, filters.
+
+Where their indices come from:
+
+- Feed-forward channels of a transformers model: from `feed_forward.find`, the order in which a block uses its layers. That needs
+  no graph and no extra. Only where one matrix holds several products, which the order cannot tell apart, is the graph asked.
+- Attention heads, and the filters of our own networks: from the dependency graph (`dependencies.py`), built once without
+  weights. Which keys a query reads, what normalizes in between and what else reads a filter stands in no configuration.
+
+The graph's word is checked: the indices of all units cover each layer exactly once, and `Units.check` compares the shapes.
+
+Every block of a transformers model loses the same number of units, since one number in its configuration describes all blocks.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from paredown.artifacts.model import OWN, Model
+from paredown.core import catalog
+from paredown.core.errors import UserError
+from paredown.engines import dependencies, feed_forward
+from paredown.engines.layers import find_blocks, order_of_use
+from paredown.engines.skeletons import architecture
+from paredown.engines.units import Group, Part, Shapes, Units, accepts, class_name, hollow, left, shapes, sizes
+
+ROLES = ("makes", "uses", "between")
+NORM = ("weight", "bias", "running_mean", "running_var")  # what a batch norm holds of each channel
+
+
+def channels(model: Model) -> Units:
+    """The feed-forward channels of every block of a transformers model.
+
+    Raises:
+        MissingExtra: one matrix makes several products of a channel, and Torch-Pruning is not installed.
+        UserError: there are none that can be removed.
+    """
+    network = feed_forward.find(model)
+    module = hollow(model)
+    block = module.get_submodule(network.blocks[0])
+    every = torch.arange(network.channels)[:, None]
+    made = [block.get_submodule(name) for name in network.up]
+    if all(_outputs(layer) == network.channels for layer in made):
+        makes = tuple(Part(name, _dims(layer, makes=True), every) for name, layer in zip(network.up, made, strict=True))
+    else:
+        members = dependencies.of_block(module, network.blocks[0], network.down).group(network.down, "uses", every.flatten().tolist())
+        makes = tuple(part for member in members if member.role == "makes" for part in _columns(block, member, network.channels))
+    uses = Part(network.down, _dims(block.get_submodule(network.down), makes=False), every)
+
+    def entries(kept: Sequence[int]) -> dict[str, Any]:
+        return {network.width: kept[0]}
+
+    return _in_every_block(model, "channels", module, network.blocks, makes, uses, entries)
+
+
+def heads(model: Model, whole: bool) -> Units:
+    """The attention heads of every block of a transformers model.
+
+    A unit is a head of keys and values with all queries that read it where `whole`, otherwise one query, and as many queries go
+    from each head of keys and values. The width of a head stays.
+
+    Raises:
+        MissingExtra: Torch-Pruning is not installed.
+        UserError: the model's class cannot hold fewer heads of the same width, or what belongs to a head cannot be told.
+    """
+    name = class_name(model)
+    _, config = architecture(model)
+    count, width = getattr(config, "num_attention_heads", None), getattr(config, "head_dim", None)
+    if not isinstance(count, int):
+        raise UserError(f"the configuration of {name} does not say how many heads each block has", where=str(model.path))
+    grouped = hasattr(config, "num_key_value_heads")
+    keys = getattr(config, "num_key_value_heads", None) or count
+    width, per = width or config.hidden_size // count, count // keys
+
+    def entries(kept: Sequence[int]) -> dict[str, Any]:
+        queries, read = (kept[0] * per, kept[0]) if whole else (kept[0], keys)
+        return {"num_attention_heads": queries, "head_dim": width} | ({"num_key_value_heads": read} if grouped else {})
+
+    module = hollow(model)
+    before = sizes(module)
+    if count > 1 and accepts(model, entries([1 if whole else keys])) and shapes(model, entries([1 if whole else keys])) == before:
+        raise UserError(
+            f"{name} divides its hidden size by the number of heads: the stock class cannot hold fewer heads of the same width",
+            where=str(model.path),
+            todo="set heads: 0; feed-forward channels can be removed",
+        )
+    order = order_of_use(model)
+    reading = list(itertools.takewhile(lambda used: used[1] is order[0][1], order))
+    out = order[len(reading)][0] if len(reading) < len(order) else ""
+    blocks = tuple(find_blocks(module))
+    layer = dict(module.get_submodule(blocks[0]).named_modules()).get(out) if out else None
+    if not isinstance(layer, nn.Linear) or layer.in_features != count * width:
+        raise UserError(f"the layer that puts the heads of {name} together cannot be found", where=str(model.path))
+    makes, uses = _queries(model, module, blocks[0], out, [range(n * width, (n + 1) * width) for n in range(count)], per, whole)
+    return _in_every_block(model, "heads", module, blocks, makes, uses, entries, sets=1 if whole else keys)
+
+
+def _queries(model: Model, module: Any, name: str, out: str, queries: list[range], per: int, whole: bool) -> tuple[tuple[Part, ...], Part]:
+    """The parts of the units in the first block, given the inputs of `out` that come from each query."""
+    block = module.get_submodule(name)
+    graph = dependencies.of_block(module, name, out)
+    found: dict[str, list[set[int]]] = {}
+    for number, inputs in enumerate(queries):
+        for member in graph.group(out, "uses", list(inputs)):
+            if member.role == "makes" or member.name == out:
+                found.setdefault(member.name, [set() for _ in queries])[number] |= set(member.indices)
+            elif member.role != "between" or _numbers(block, member.name) > len(inputs):
+                raise UserError(
+                    f"{class_name(model)} handles several heads together in {member.name}: what is left would compute something else",
+                    where=str(model.path),
+                )
+    parts = {}
+    for layer, sets in found.items():
+        size = len(queries) * len(queries[0]) if layer == out else _outputs(block.get_submodule(layer))
+        groups = [set().union(*sets[first : first + per]) for first in range(0, len(queries), per)]
+        units = groups if whole else [own - set().union(*(s for s in sets if s is not own)) for own in sets]
+        if sorted(itertools.chain(*groups)) != list(range(size)) or len({len(unit) for unit in units}) != 1:
+            raise UserError(f"what of {layer} belongs to a head of {class_name(model)} cannot be told", where=str(model.path))
+        if units[0]:
+            indices = torch.tensor([sorted(unit) for unit in units])
+            parts[layer] = Part(layer, _dims(block.get_submodule(layer), makes=layer != out), indices)
+    uses = parts.pop(out)
+    return tuple(parts.values()), uses
+
+
+def filters(model: Model) -> Units:
+    """The filters and hidden units of one of our own networks that only the next layers read: not those of a residual stream.
+
+    Raises:
+        MissingExtra: Torch-Pruning is not installed.
+        UserError: there are none.
+    """
+    module = hollow(model)
+    graph = dependencies.of_network(module)
+    groups = []
+    for name, layer in module.named_modules():
+        if not isinstance(layer, dependencies.PRODUCTS):
+            continue
+        members = graph.group(name, "makes", list(range(_outputs(layer))))
+        roles = [member.role for member in members]
+        norms = [module.get_submodule(member.name) for member in members if member.role == "between" and _is_module(module, member.name)]
+        if "output" in roles or roles.count("makes") != 1 or "uses" not in roles or len(norms) != roles.count("between"):
+            continue
+        if all(isinstance(norm, nn.modules.batchnorm._BatchNorm) for norm in norms):
+            parts = [tuple(p for m in members if m.role == role for p in _columns(module, m, _outputs(layer))) for role in ROLES]
+            groups.append(Group("", *parts))
+    if not groups:
+        raise UserError(f"{class_name(model)} has no filters that only the next layer reads", where=str(model.path))
+    before = sizes(module)
+
+    def entries(kept: Sequence[int]) -> dict[str, Any]:
+        return _architecture(model, left(before, groups, kept), kept, before)
+
+    return Units(model, "filters", tuple(groups), before, entries)
+
+
+def _architecture(model: Model, wanted: Shapes, kept: Sequence[int], before: Shapes) -> dict[str, Any]:
+    """The architecture's knobs with one list of widths changed, so that a network built of them has the wanted shapes."""
+    if wanted == before:
+        return {}
+    spec = model.config[OWN]
+    for knob, value in catalog.build(spec).knobs().items():
+        if value is None or isinstance(value, list):
+            entries = {OWN: {**spec, knob: list(kept)}}
+            try:
+                if shapes(model, entries) == wanted:
+                    return entries
+            except Exception:  # another list that these widths are no values for
+                continue
+    raise UserError(f"no knob of {spec['use']} holds the number of filters of each layer", where=str(model.path))
+
+
+def _in_every_block(
+    model: Model, kind: Literal["channels", "heads"], module: Any, blocks: Sequence[str], makes: tuple[Part, ...], uses: Part, entries: Callable[[Sequence[int]], dict[str, Any]], sets: int = 1,
+) -> Units:  # fmt: skip
+    """The same units in each block, whose layers must have the same shapes."""
+    before = sizes(module)
+    groups = tuple(Group(block, makes, (uses,)) for block in blocks)
+    for group in groups[1:]:
+        for (one, _, _), (other, _, _) in zip(groups[0].tensors(), group.tensors(), strict=True):
+            if before[one] != before.get(other):
+                raise UserError(
+                    f"the blocks of {class_name(model)} differ: {other} is {before.get(other)}, not {before[one]}", where=str(model.path)
+                )
+    return Units(model, kind, groups, before, entries, sets)
+
+
+def _columns(module: Any, member: dependencies.Member, units: int) -> Iterable[Part]:
+    """A layer's indices by the unit that they were found for, as parts of one index a unit.
+
+    Raises:
+        UserError: they do not cover the layer, or not evenly.
+    """
+    layer = module.get_submodule(member.name)
+    of: list[list[int]] = [[] for _ in range(units)]
+    for index, root in zip(member.indices, member.roots, strict=True):
+        if root is not None:
+            of[root].append(index)
+    size = units if member.role == "between" else _outputs(layer) if member.role == "makes" else _inputs(layer)
+    if len({len(unit) for unit in of}) != 1 or sorted(itertools.chain(*of)) != list(range(size)):
+        raise UserError(f"what of {member.name} belongs to a channel cannot be told")
+    indices = torch.tensor([sorted(unit) for unit in of])
+    dims = {name: 0 for name in NORM if name in layer.state_dict()} if member.role == "between" else _dims(layer, member.role == "makes")
+    return [Part(member.name, dims, column) for column in torch.split(indices, 1, dim=1)]
+
+
+def _outputs(layer: Any) -> int:
+    return int(layer.weight.shape[1 if isinstance(layer, Conv1D) else 0])
+
+
+def _inputs(layer: Any) -> int:
+    return int(layer.weight.shape[0 if isinstance(layer, Conv1D) else 1])
+
+
+def _dims(layer: Any, makes: bool) -> dict[str, int]:
+    """The tensors that hold a layer's outputs (or its inputs), and the dimension of each."""
+    if makes:
+        return {"weight": 1 if isinstance(layer, Conv1D) else 0} | ({"bias": 0} if layer.bias is not None else {})
+    return {"weight": 0 if isinstance(layer, Conv1D) else 1}
+
+
+def _is_module(module: nn.Module, name: str) -> bool:
+    return name in dict(module.named_modules())
+
+
+def _numbers(block: nn.Module, name: str) -> int:
+    """The most numbers in a parameter, or in one of a module."""
+    found = dict(block.named_parameters())
+    own = [found[name]] if name in found else list(block.get_submodule(name).parameters())
+    return max((parameter.numel() for parameter in own), default=0)

@@ -1,0 +1,175 @@
+"""Units that can be taken out of a model whole, as indices of its tensors; the cuts they mean, and the shapes that are left.
+
+A unit (a feed-forward channel, an attention head, a filter) is of each layer that makes it some outputs, of each that uses it
+some inputs, and of what scales it in between the same. From these indices follow the cuts of the stored tensors, which
+`model_files.write_model` applies with one tensor in memory, and the shapes of what is left. Before anything is pruned those are
+compared with the shapes of a model built anew from the new config.json, so what its own class could not load is refused at once.
+
+`structure.py` finds the units, `removal.py` takes them out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from paredown.artifacts.model import OWN, Model, torch_randomness_kept
+from paredown.core import catalog
+from paredown.core.errors import UserError
+from paredown.engines.model_files import Cut, Piece
+from paredown.engines.skeletons import architecture
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What of a layer belongs to the units: row u of `indices` (units, width) to unit u."""
+
+    layer: str
+    dims: dict[str, int]  # tensor of the layer -> its dimension that the indices count along
+    indices: Tensor
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units that compete with each other; `block` precedes the names of the layers, unless they are whole."""
+
+    block: str
+    makes: tuple[Part, ...]
+    uses: tuple[Part, ...]
+    between: tuple[Part, ...] = ()
+
+    @property
+    def units(self) -> int:
+        return int(self.uses[0].indices.shape[0])
+
+    def tensors(self) -> Iterable[tuple[str, int, Tensor]]:
+        """(name, dimension, indices) of every tensor that is cut."""
+        for part in (*self.makes, *self.uses, *self.between):
+            for tensor, dim in part.dims.items():
+                yield ".".join(filter(None, (self.block, part.layer, tensor))), dim, part.indices
+
+
+@dataclass(frozen=True)
+class Units:
+    """All units of one kind; tensors are named as in the base module."""
+
+    model: Model
+    kind: Literal["channels", "heads", "filters"]
+    groups: tuple[Group, ...]
+    shapes: Shapes  # of all tensors, with every unit there
+    entries: Callable[[Sequence[int]], dict[str, Any]]  # what config.json says where so many units of each group are left
+    sets: int = 1  # a group's units lie in so many sets of neighbours, of which each keeps the same number
+
+    def check(self, kept: Sequence[int]) -> None:
+        """Refuse numbers of units that the model's own class has no place for.
+
+        Raises:
+            UserError: the class refuses them, or makes other shapes; for heads with the nearest numbers that it takes.
+        """
+        entries = self.entries(kept)
+        try:
+            found = shapes(self.model, entries)
+        except UserError as error:
+            raise UserError(error.what, where=str(self.model.path), todo=self._nearest(kept[0])) from None
+        expected = left(self.shapes, self.groups, kept)
+        odd = next((name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)), None)
+        if odd is not None:
+            raise UserError(
+                f"{class_name(self.model)} has no place for what is left: of {odd} it makes {found.get(odd)}, not {expected.get(odd)}",
+                where=str(self.model.path),
+            )
+
+    def _nearest(self, kept: int) -> str:
+        """The shares nearest to a refused number of units that the class takes."""
+        if self.kind != "heads":
+            return ""
+        units = self.groups[0].units
+        allowed = [n for n in range(self.sets, units + 1, self.sets) if accepts(self.model, self.entries([n]))]
+        near = [max((n for n in allowed if n < kept), default=0), min((n for n in allowed if n > kept), default=0)]
+        ways = [(math.ceil((1 - n / units) * 1e4) / 1e4, self.entries([n])["num_attention_heads"]) for n in near if n]
+        return "set heads: " + " or ".join(f"{gone:g} ({stay} heads stay)" for gone, stay in ways) if ways else "set heads: 0"
+
+
+def cuts(shapes: Shapes, groups: Iterable[Group], kept: Sequence[Tensor]) -> dict[str, list[Cut]]:
+    """What stays of each tensor that loses something, given the kept units (ascending) of each group."""
+    masks: dict[tuple[str, int], Tensor] = {}
+    for group, rows in zip(groups, kept, strict=True):
+        gone = torch.ones(group.units, dtype=torch.bool)
+        gone[rows] = False
+        for name, dim, indices in group.tensors():
+            mask = masks.setdefault((name, dim), torch.ones(shapes[name][dim], dtype=torch.bool))
+            mask[indices[gone].flatten()] = False
+    found: dict[str, list[Cut]] = {}
+    for (name, dim), mask in masks.items():
+        if not mask.all():
+            found.setdefault(name, []).append(Cut(dim, mask.nonzero().flatten()))
+    return found
+
+
+def stored(cuts: dict[str, list[Cut]], pieces: dict[str, list[Piece]]) -> dict[str, Cut]:
+    """The cuts of a transformers model by the names of the files' tensors."""
+    return {piece.key: cut for name, (cut,) in cuts.items() for piece in pieces[name]}
+
+
+def left(shapes: Shapes, groups: Iterable[Group], kept: Sequence[int]) -> Shapes:
+    """The shapes of all tensors where so many units of each group are left."""
+    found = dict(shapes)
+    for name, several in cuts(shapes, groups, [torch.arange(count) for count in kept]).items():
+        sizes = list(shapes[name])
+        for cut in several:
+            sizes[cut.dim] = len(cut.kept)
+        found[name] = tuple(sizes)
+    return found
+
+
+def hollow(model: Model, entries: dict[str, Any] | None = None) -> Any:
+    """The model's base module on the meta device, as its class makes it of config.json with other `entries`.
+
+    Raises:
+        UserError: the class refuses the entries.
+    """
+    if OWN in model.config:
+        with torch.device("meta"), torch_randomness_kept():
+            config = model.config | (entries or {})
+            return catalog.build(config[OWN]).build(config.get("vocab_size", 0), config.get("eos_token_id", 0)).eval()
+    kind, config = architecture(model)
+    try:
+        if entries:
+            config = type(config).from_dict(model.config | entries)
+        with torch.device("meta"):
+            return kind(config).eval().base_model
+    except Exception as error:
+        told = ", ".join(f"{key}: {value}" for key, value in (entries or {}).items())
+        said = " ".join(str(error).split()).rpartition("Error: ")[2]
+        raise UserError(f"{class_name(model)} does not take {told}: {said}", where=str(model.path)) from None
+
+
+def shapes(model: Model, entries: dict[str, Any] | None = None) -> Shapes:
+    """The shapes of all tensors of `hollow`."""
+    return sizes(hollow(model, entries))
+
+
+def sizes(module: nn.Module) -> Shapes:
+    """The shape of every tensor of a module."""
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def class_name(model: Model) -> str:
+    """What config.json calls the model's class."""
+    return str((model.config.get("architectures") or ["the model"])[0])
+
+
+def accepts(model: Model, entries: dict[str, Any]) -> bool:
+    """Whether the model's configuration takes these entries."""
+    try:
+        type(architecture(model)[1]).from_dict(model.config | entries)
+    except Exception:  # each class refuses in its own way
+        return False
+    return True
