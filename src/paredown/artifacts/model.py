@@ -198,17 +198,32 @@ class Model(Artifact):
         return cls(path)
 
     def parameters(self) -> dict[str, int]:
-        """`total` and `nonzero` weights, counted tensor by tensor from the files."""
+        """`total` and `nonzero` weights, counted tensor by tensor from the files; what a module of ours keeps beside them is no weight.
+
+        Tied weights count once, as they are stored once.
+        """
         from safetensors import safe_open
 
         total = nonzero = 0
         for name in sorted(set(self.weight_files.values())):
             with safe_open(self.file(name), framework="pt") as tensors:
                 for key in tensors.keys():  # noqa: SIM118 - not a dict
+                    if self._weights is not None and key not in self._weights:
+                        continue
                     tensor = tensors.get_tensor(key)
                     total += tensor.numel()
                     nonzero += int(tensor.count_nonzero())
         return {"total": total, "nonzero": nonzero}
+
+    @cached_property
+    def _weights(self) -> set[str] | None:
+        """Names of a module of ours under which weights are stored, not averages of batch norms; None where every tensor counts."""
+        if OWN not in self.config:
+            return None
+        import torch
+
+        with torch.device("meta"):  # no memory, no time
+            return {name for name, _ in self.empty().named_parameters(remove_duplicate=False)}
 
     def summary(self) -> str:
         count = self.parameters()

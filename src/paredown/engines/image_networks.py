@@ -17,7 +17,8 @@ from paredown.core.errors import UserError
 def initialize(module: nn.Module) -> None:
     """Kaiming's normal weights, standard deviation sqrt(2 / inputs of a unit), and biases of zero (arXiv 1502.01852, eq. 10)."""
     for child in module.modules():
-        if isinstance(child, (nn.Conv2d, nn.Linear)):
+        # on the meta device there is nothing to draw, yet trying to imports torch's compiler, 1.5 s
+        if isinstance(child, (nn.Conv2d, nn.Linear)) and not child.weight.is_meta:
             nn.init.kaiming_normal_(child.weight, mode="fan_in", nonlinearity="relu")
             if child.bias is not None:
                 nn.init.zeros_(child.bias)
