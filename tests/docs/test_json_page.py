@@ -16,6 +16,8 @@ import jsonschema
 import pytest
 from pages import ROOT, blocks, tokens  # type: ignore[import-not-found]
 
+from paredown.cli import main
+from paredown.core import evidence
 from paredown.core.yaml import parse
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -36,7 +38,17 @@ arms:
   control: {}
   gentle: {smaller.sparsity: 0.5}
 claims:
-  - {metric: quality.loss, arm: gentle, beats: control}
+  - {metric: quality.loss, arm: gentle, beats: control, budget: tokens}
+"""
+CLAIMS = """\
+seeds: [0, 1, 2]
+arms:
+  control: {}
+  star: {double.mark: "***"}
+claims:
+  - {metric: score.length, arm: star, beats: control, by: 1, says: Stars are shorter}
+  - {metric: score.length, arm: star, equals: control, budget: flops}
+  - {metric: score.length, arm: control, not_worse_than: star}
 """
 
 
@@ -104,8 +116,18 @@ def toy(tmp_path: Path) -> Path:
     return path
 
 
+def same_keys(documented: Keys, found: dict[str, Any]) -> None:
+    """What is printed has exactly the documented keys, wherever there is an object of the kind."""
+    for path, keys in documented.items():
+        for seen in objects(found, path):
+            assert set(seen) == set(keys), path
+
+
 def test_the_page_has_every_verb() -> None:
-    assert list(page()) == ["Errors", "run", "run --dry-run", "list", "show", "report", "schema", "doctor", "gc"]
+    documented = [title.split()[0] for title in page()]
+    assert documented[0] == "Errors"
+    assert set(documented[1:]) | {"plan"} == {command.name for command in main.app.registered_commands}
+    assert {title for title in page() if " " in title} >= {"run --dry-run", "prove --list"}
 
 
 def test_run_and_report(paredown: Program, tmp_path: Path) -> None:
@@ -122,13 +144,37 @@ def test_run_and_report(paredown: Program, tmp_path: Path) -> None:
 
 
 def test_run_of_what_is_cached_waiting_or_skipped(paredown: Program, toy: Path) -> None:
-    allowed = page()["run"]
     for settings in ((), (), ("--set", "double.skip=true", "--no-report")):
         found = only_object(paredown("run", "toy.yaml", "--json", *settings))
-        for path, keys in allowed.items():
-            for seen in objects(found, path):
-                assert set(seen) == set(keys), path
+        same_keys(page()["run"], found)
     assert found["report"] is None
+
+
+def test_compare(within: Program, toy: Path) -> None:
+    toy.write_text(TOY + CLAIMS)
+    found = only_object(within("compare", "toy.yaml", "--json"))
+    same_keys(page()["run"], found)
+    for path in ("table.rows[]", "claims[]", "claims[].budget"):
+        assert list(objects(found, path)), path
+    assert found["seeds"] == [0, 1, 2]
+    assert any(low is not None for row in found["table"]["rows"] for low in row["interval"])
+    assert any(ratio is not None for row in found["table"]["rows"] for ratio in row["ratios"])
+    again = only_object(within("compare", "toy.yaml", "--seeds", "3", "--json", "--no-report"))
+    same_keys(page()["run"], again)
+    assert again["seeds"] == [0, 1, 2, 3]
+
+
+def test_prove(within: Program, tmp_path: Path) -> None:
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "039-toy.yaml").write_text("system: 39\npublished: nothing\n" + TOY + CLAIMS)
+    there = ("--papers", "papers", "--evidence", "found")
+    found = only_object(within("prove", "39", *there, "--json"))
+    compare(page()["prove"], [found], "prove")
+    assert (found["status"], found["size"], len(found["systems"][0]["verdicts"])) == ("done", "small", 3)
+    assert (tmp_path / found["evidence"] / found["systems"][0]["file"]).exists()
+    listed = only_object(within("prove", "--list", *there, "--json"))
+    compare(page()["prove --list"], [listed], "prove --list")
+    assert len(listed["systems"]) == 101
 
 
 def test_a_stopped_run(tmp_path: Path, paredown: Program) -> None:
@@ -154,11 +200,15 @@ def test_dry_run(paredown: Program, toy: Path) -> None:
     assert not list(toy.parent.glob(".paredown/steps/*"))
 
 
-def test_list_show_and_schema(within: Program) -> None:
+def test_list_show_and_schema(within: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / evidence.INDEX).write_text('{"systems": {}, "strategies": {"prune.wanda": [[39, "holds"], [80, "control"]]}}')
+    monkeypatch.setattr(evidence, "folder", lambda: tmp_path)
+    monkeypatch.setattr(evidence, "index", evidence.index.__wrapped__)
     compare(page()["list"], [only_object(within("list", "--json"))], "list")
-    compare(page()["list"], [only_object(within("list", "prune", "--what", "channels", "--json"))], "list")
+    same_keys(page()["list"], only_object(within("list", "prune", "--what", "channels", "--json")))
     shown = [only_object(within("show", name, "--json")) for name in ("prune.wanda", "learn.hooks.keep_zeros", "measure.speed")]
     compare(page()["show"], shown, "show")
+    assert shown[0]["evidence"] == [{"system": 39, "verdict": "holds"}, {"system": 80, "verdict": "control"}]
     schema = only_object(within("schema", "--json"))
     assert schema == only_object(within("schema"))
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -204,6 +254,10 @@ def test_doctor_and_gc(paredown: Program, toy: Path) -> None:
         (("run", "toy.yaml", "--set", "numbers.count=none"), 2, "1 mistake"),
         (("run", "toy.yaml", "--set", "numbers.count=none", "--dry-run"), 2, "1 mistake"),
         (("run", "toy.yaml", "--workspace", "toy.yaml"), 1, "the workspace cannot be made"),
+        (("compare", "toy.yaml", "--seeds", "3..1"), 2, "no seed and no range"),
+        (("compare", "toy.yaml", "--size", "big"), 2, "1 mistake"),
+        (("prove", "rooting"), 2, "there is no system rooting"),
+        (("prove", "--papers", "nowhere"), 2, "there are no recipes of published systems"),
         (("list", "prnue"), 2, "nothing in the catalog begins with prnue"),
         (("list", "--what", "none"), 2, "--what has no value none"),
         (("show", "prune.wandaa"), 2, "no strategy prune.wandaa"),

@@ -80,7 +80,9 @@ def parse_seeds(text: str) -> list[int]:
     for piece in filter(None, (p.strip() for p in text.split(","))):
         match = re.fullmatch(r"(\d{1,12})(?:\.\.(\d{1,12}))?", piece)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
-        if match is None or last < first or last - first >= MOST_SEEDS:
+        if last - first >= MOST_SEEDS:
+            raise UserError(f"--seeds: {piece} are {last - first + 1:,} seeds; {MOST_SEEDS:,} are the most", todo="such as --seeds 0..4")
+        if match is None or last < first:
             raise UserError(f"--seeds: {piece!r} is no seed and no range of seeds", todo="such as --seeds 0..4 or --seeds 0,3,7")
         found += range(first, last + 1)
     return list(dict.fromkeys(found))

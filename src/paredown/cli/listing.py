@@ -111,6 +111,8 @@ def lines(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _row(e: Entry) -> dict[str, Any]:
+    from paredown.core.evidence import rows
+
     return {
         "name": e.name,
         "kind": e.kind,
@@ -119,5 +121,6 @@ def _row(e: Entry) -> dict[str, Any]:
         "taxonomy": taxonomy.parse(e.tags),
         "control": e.control,
         "systems": list(e.systems),
+        "evidence": rows(e.name),
         "broken": e.broken,
     }

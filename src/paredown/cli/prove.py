@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from paredown.cli.options import DEFAULT, DebugOption, EngineOption, JobsOption, JsonOption, ProcessesOption, WorkspaceOption
 
 if TYPE_CHECKING:
+    from paredown.core.plan import Plan
     from paredown.core.systems import System
 
 HELP = """Run the recipes of published systems against their honest controls and write the evidence, whatever it says.
@@ -41,23 +43,22 @@ def prove(
     folder = evidence or found_before.folder()
     files = recipes_of(papers or _papers())
     if listing:
-        return _list(files, as_json)
-    chosen = choose(names or [], files)
-    from paredown.cli import running
+        return _list(files, folder, as_json)
+    planned = [(system, [_plan(system, file, size) for file in files[system.number]]) for system in choose(names or [], files)]
+    from paredown.cli import running, screen
     from paredown.core.workspace import Workspace
 
     place, how = Workspace(workspace), running.How(jobs, processes, engine, as_json)
     rows = []
-    for system in chosen:
-        row = _prove(system, files[system.number], size, place, how, folder)
+    for system, plans in planned:
+        row = _prove(system, plans, size, place, how, folder)
         if row is None:
-            return 130
+            break
         rows.append(row)
+    done = len(rows) == len(planned)
     if as_json:
-        from paredown.cli.screen import print_json
-
-        print_json({"size": size, "evidence": str(folder), "systems": rows})
-    return 0
+        screen.print_json({"size": size, "evidence": str(folder), "status": "done" if done else "interrupted", "systems": rows})
+    return 0 if done else 130
 
 
 def _papers() -> Path:
@@ -82,7 +83,7 @@ def choose(names: list[str], files: dict[int, list[Path]]) -> list[System]:
         UserError: there is no such system or strategy, or nothing to run for it.
     """
     from paredown.core import catalog, systems
-    from paredown.core.errors import UserError
+    from paredown.core.errors import UserError, nearest
 
     if not files:
         raise UserError("there are no recipes of published systems here", todo="give their folder with --papers")
@@ -91,11 +92,15 @@ def choose(names: list[str], files: dict[int, list[Path]]) -> list[System]:
     found = {}
     for name in names:
         if name in catalog.paths():
-            using = [number for number, paths in files.items() if any(name in path.read_text(encoding="utf-8") for path in paths)]
+            word = re.compile(rf"(?<![\w.]){re.escape(name)}(?!\w|\.\w)")
+            using = [number for number, paths in files.items() if any(word.search(path.read_text(encoding="utf-8")) for path in paths)]
             if not using:
                 raise UserError(f"no recipe of a published system uses {name} yet", todo="paredown prove --list shows what there is")
             found.update({number: systems.systems()[number - 1] for number in using})
             continue
+        if "." in name:  # no short name has one
+            close = nearest(name, catalog.paths())
+            raise UserError(f"no strategy {name}", todo=f"did you mean {close[0]}?" if close else "paredown list shows all")
         system = systems.find(name)
         if system.number not in files:
             raise UserError(f"{system} is not built yet", todo="paredown prove --list shows what there is")
@@ -103,12 +108,12 @@ def choose(names: list[str], files: dict[int, list[Path]]) -> list[System]:
     return [found[number] for number in sorted(found)]
 
 
-def _list(files: dict[int, list[Path]], as_json: bool) -> int:
+def _list(files: dict[int, list[Path]], folder: Path, as_json: bool) -> int:
     from paredown.core import evidence
     from paredown.core.compare import counted
     from paredown.core.systems import systems
 
-    known = evidence.index()["systems"]
+    known = evidence.index(folder)["systems"]
     rows: list[dict[str, Any]] = []
     for system in systems():
         entry = known.get(str(system.number))
@@ -134,24 +139,27 @@ def _list(files: dict[int, list[Path]], as_json: bool) -> int:
     return 0
 
 
-def _prove(system: System, files: list[Path], size: str, workspace: Any, how: Any, folder: Path) -> dict[str, Any] | None:
+def _plan(system: System, file: Path, size: str) -> Plan:
+    """What one recipe of a system asks for; of all of them before the first one runs, so that a mistake in the last costs no hours."""
+    from paredown.core import plan as plans
+    from paredown.core import recipe as recipes
+    from paredown.core.errors import UserError
+
+    recipe = recipes.load(file, size="" if size == SMALL else size)
+    if recipe.paper is None or recipe.paper.system != system.number:
+        raise UserError(f"the recipe does not say that it proves system {system.number}", where=str(file), todo=f"system: {system.number}")
+    return plans.make(recipe)
+
+
+def _prove(system: System, plans: list[Plan], size: str, workspace: Any, how: Any, folder: Path) -> dict[str, Any] | None:
     """Run the recipes of one system and write its evidence; None where it was interrupted."""
     from paredown.cli import running, screen
     from paredown.cli.compare import answer
-    from paredown.core import plan as plans
-    from paredown.core import recipe as recipes
     from paredown.core.compare import counted
-    from paredown.core.errors import UserError
     from paredown.report import evidence
 
     runs = []
-    for file in files:
-        recipe = recipes.load(file, size="" if size == SMALL else size)
-        if recipe.paper is None or recipe.paper.system != system.number:
-            raise UserError(
-                f"the recipe does not say that it proves system {system.number}", where=str(file), todo=f"system: {system.number}"
-            )
-        plan = plans.make(recipe)
+    for plan in plans:
         found = running.execute(plan, workspace, how)
         if found["status"] != "done":
             return None

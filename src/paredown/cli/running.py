@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def execute(plan: Plan, workspace: Workspace, how: How) -> dict[str, Any]:
     """
     settings = how.settings()
     started = time.time()
-    run_id = time.strftime("%Y%m%d-%H%M%S", time.gmtime(started)) + f"-{os.getpid()}"
+    run_id = time.strftime("%Y%m%d-%H%M%S", time.gmtime(started)) + f"-{uuid.uuid4().hex[:8]}"  # `prove` begins several a second
     ledger = Ledger(workspace.ledger_path)
     ledger.start_run(run_id, plan.recipe.name, plan.recipe.file, machine.describe(), machine.versions())
     watcher = screen.Watcher(screen.reporter(quiet=how.as_json))

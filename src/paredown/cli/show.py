@@ -20,7 +20,7 @@ def show(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    from paredown.core import catalog, taxonomy
+    from paredown.core import catalog, evidence, taxonomy
 
     entry = catalog.find(name)
     knobs = [{"name": k.name, "type": k.annotation, "default": k.default, "meaning": k.comment} for k in entry.knobs]
@@ -32,7 +32,7 @@ def show(
             "name": entry.name, "kind": entry.kind, "summary": entry.summary, "source": entry.source, "inputs": inputs, "result": entry.result,
             "knobs": knobs, "costs": entry.costs, "control": entry.control, "not_for": entry.not_for, "tags": list(entry.tags),
             "taxonomy": taxonomy.parse(entry.tags), "systems": list(entry.systems),
-            "extras": list(entry.extras), "metrics": list(entry.metrics), "file": str(entry.path),
+            "extras": list(entry.extras), "metrics": list(entry.metrics), "file": str(entry.path), "evidence": evidence.rows(entry.name),
         }  # fmt: skip
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
@@ -54,7 +54,19 @@ def show(
     _row("not for", entry.not_for)
     _row("tags", taxonomy.words(entry.tags))
     _row("systems", ", ".join(f"{n:03d}" for n in entry.systems))
+    _row("evidence", _proofs(entry.name))
     _row("needs", ", ".join(f"paredown[{extra}]" for extra in entry.extras))
+
+
+def _proofs(name: str) -> str:
+    """`holds, undecided (041-rethinking-pruning); control (080-...)`."""
+    from paredown.core import evidence
+    from paredown.core.systems import systems
+
+    found: dict[int, list[str]] = {}
+    for proof in evidence.of(name):
+        found.setdefault(proof.system, []).append(proof.verdict)
+    return "; ".join(f"{', '.join(dict.fromkeys(verdicts))} ({systems()[number - 1]})" for number, verdicts in found.items())
 
 
 def _default(source: str) -> str:

@@ -198,6 +198,8 @@ def _budget(claim: Claim, plan: Plan, records: dict[str, Record], readings: list
     if not claim.budget:
         return None, extra
     known = [means.fmean(c[claim.budget] for c in row) if all(claim.budget in c for c in row) else None for row in costs]
+    if known == [0.0, 0.0]:
+        known = [None, None]  # equal, but only because nobody counted
     apart = None
     if known[0] is not None and known[1] is not None:
         largest = max(known[0], known[1])

@@ -29,10 +29,10 @@ def folder() -> Path:
 
 
 @functools.cache
-def index() -> dict[str, Any]:
+def index(place: Path | None = None) -> dict[str, Any]:
     """`systems`: number to what was found; `strategies`: name to [[system, verdict], ...]. Empty where nothing was proved."""
     try:
-        loaded: dict[str, Any] = json.loads((folder() / INDEX).read_bytes())
+        loaded: dict[str, Any] = json.loads(((place or folder()) / INDEX).read_bytes())
     except (OSError, ValueError):
         return {"systems": {}, "strategies": {}}
     return loaded
@@ -41,6 +41,11 @@ def index() -> dict[str, Any]:
 def of(strategy: str) -> list[Finding]:
     """Every claim that says something of a strategy, by system."""
     return [Finding(int(system), verdict) for system, verdict in index()["strategies"].get(strategy, [])]
+
+
+def rows(strategy: str) -> list[dict[str, Any]]:
+    """The same as JSON objects."""
+    return [{"system": found.system, "verdict": found.verdict} for found in of(strategy)]
 
 
 def in_words(strategy: str) -> str:

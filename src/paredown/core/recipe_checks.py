@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
 
 from paredown.core.claim_checks import ClaimChecker
 from paredown.core.errors import nearest
-from paredown.core.recipe import Paper, Recipe, shipped
+from paredown.core.recipe import Paper, Recipe, Step, shipped
 from paredown.core.step_checks import NAME
 from paredown.core.wording import did_you_mean, is_seed, kind_of
 from paredown.core.yaml import Node
@@ -46,15 +47,14 @@ class RecipeChecker(ClaimChecker):
                     node.mistake(f"{name!r} is no name for a step", "letters, digits, _ and -; not beginning with a digit", at_key=True)
                 )
         sizes = self._mapping(top.get("sizes"), "sizes", root)
-        steps = self._sized(steps, sizes, size, root)
-        steps = self._apply_settings(steps, settings)
-        arms = self._over_grid(self._arms(top.get("arms"), steps, root), top.get("grid"), root)
-        checked = {arm: self._steps(variant) for arm, variant in arms.items()}
-        sized = sizes[size].value.get("seeds") if size in sizes and isinstance(sizes[size].value, dict) else None
-        seeds = self._seeds({**top, "seeds": sized} if sized else top)
+        every = {name: self._sized(top, steps, name, overrides, settings, root) for name, overrides in {"": Node({}), **sizes}.items()}
+        if size not in every:
+            hint = did_you_mean(size, sizes) or (f"its sizes are {', '.join(sizes)}" if sizes else "it has no sizes")
+            self.add(Node(None, file=f"--size {size}").mistake("the recipe has no such size", hint))
+        checked, seeds = every.get(size, every[""])
         claims = self._claims(top.get("claims"), checked)
         summary = self._summary(top.get("summary"), checked, root)
-        names = {key: self._arm_name(top.get(key), key, arms) for key in ("reference", "control")}
+        names = {key: self._arm_name(top.get(key), key, checked) for key in ("reference", "control")}
         name = self._name(top.get("name"))
         paper = self._paper(top, root)
         if self.mistakes:
@@ -62,7 +62,7 @@ class RecipeChecker(ClaimChecker):
         ordered = {arm: self._ordered(variant) for arm, variant in checked.items()}
         if self.mistakes:
             return None
-        control = names["control"] or ("control" if "control" in arms else None)
+        control = names["control"] or ("control" if "control" in checked else None)
         return Recipe(
             self.file,
             text,
@@ -79,19 +79,17 @@ class RecipeChecker(ClaimChecker):
             paper,
         )
 
-    def _sized(self, steps: dict[str, Node], sizes: dict[str, Node], size: str, root: Node) -> dict[str, Node]:
-        """The steps with the overrides of one of the recipe's sizes; those of the others are checked too."""
-        if size and size not in sizes:
-            hint = did_you_mean(size, sizes) or (f"its sizes are {', '.join(sizes)}" if sizes else "it has no sizes")
-            self.add(Node(None, file=f"--size {size}").mistake("the recipe has no such size", hint))
-        found = steps
-        for name, overrides in sizes.items():
-            variant = steps
-            for path, value in self._mapping(overrides, f"sizes.{name}", root).items():
-                if path != "seeds":
-                    variant = self._override(variant, path, value)
-            found = variant if name == size else found
-        return found
+    def _sized(
+        self, top: dict[str, Node], steps: dict[str, Node], name: str, size: Node, settings: list[str], root: Node
+    ) -> tuple[dict[str, dict[str, Step]], list[int]]:
+        """The checked arms and the seeds of one size. All sizes are checked, so that a mistake in one does not wait for its day."""
+        overrides = dict(self._mapping(size, f"sizes.{name}", root))
+        seeds = self._seeds({**top, "seeds": overrides.pop("seeds")} if "seeds" in overrides else top)
+        for path, value in overrides.items():
+            steps = self._override(steps, path, value)
+        steps = self._apply_settings(steps, settings)
+        arms = self._over_grid(self._arms(top.get("arms"), steps, root), top.get("grid"), root)
+        return {arm: self._steps(variant) for arm, variant in arms.items()}, seeds
 
     def _over_grid(self, arms: dict[str, dict[str, Node]], grid: Node | None, root: Node) -> dict[str, dict[str, Node]]:
         """Every arm at every point of the grid, named by the values: `hidden_size=64, tokens=1e6`."""
@@ -100,11 +98,16 @@ class RecipeChecker(ClaimChecker):
             if not isinstance(values.value, list) or not values.value:
                 self.add(values.mistake(f"grid.{path}: expected a list of values, found {kind_of(values)}"))
                 return arms
+            for number, value in enumerate(values.value):
+                if any(_said(value) == _said(other) for other in values.value[:number]):
+                    self.add(value.mistake(f"grid.{path}: {_said(value)} stands twice"))
         short = [path.rpartition(".")[2] for path in axes]
         titles = [path if short.count(end) > 1 else end for path, end in zip(axes, short, strict=True)]
         for path, title in zip(axes, titles, strict=True):
             arms = {
-                ", ".join(filter(None, [arm, f"{title}={_said(value.plain())}"])): self._override(steps, path, value)
+                ", ".join(filter(None, [arm, f"{title}={_said(value)}"])): self._override(
+                    steps, path, dataclasses.replace(value, key=axes[path].key)
+                )
                 for arm, steps in arms.items()
                 for value in axes[path].value
             }
@@ -158,5 +161,7 @@ class RecipeChecker(ClaimChecker):
         return seeds
 
 
-def _said(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _said(node: Node) -> str:
+    """A value in an arm's name: short, but never the same for two values."""
+    value = node.plain()
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)

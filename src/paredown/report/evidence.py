@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -54,10 +55,19 @@ def write(system: System, runs: list[Run], size_name: str, folder: Path) -> dict
         "arxiv": system.arxiv,
         "runs": [_kept(run) for run in runs],
     }
-    _replace(folder / f"{stem}.json", json.dumps(stored, indent=1, sort_keys=True) + "\n")
+    _replace(folder / f"{stem}.json", json.dumps(_finite(stored), indent=1, sort_keys=True, allow_nan=False) + "\n")
     _replace(folder / f"{stem}.md", "\n".join(page(system, runs, entry)) + "\n")
     refresh(folder, entry)
     return entry
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinity, which JSON does not have, as null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _kept(run: Run) -> dict[str, Any]:
@@ -148,7 +158,7 @@ def _section(run: Run) -> list[str]:
             )
             if text
         )
-        lines.append(f"| **{claim['verdict']}** | {said} | {ours} | {theirs} | {gap} | {how} |")
+        lines.append(f"| **{claim['verdict']}** | {_cell(said)} | {ours} | {theirs} | {gap} | {_cell(how)} |")
     table = found["table"]
     shown = [i for i in range(len(table["columns"])) if any(row["values"][i] is not None for row in table["rows"])]
     lines += ["", f"Means over seeds {', '.join(map(str, found['seeds']))}; in brackets the 95% interval of the mean.", ""]
@@ -166,6 +176,11 @@ def _section(run: Run) -> list[str]:
     lines += ["", *(f"{', '.join(k for k in notes if notes[k] == note)}: {note}." for note in dict.fromkeys(notes.values()))]
     written = sum(step["cost"].get("bytes") or 0 for step in found["steps"])
     return [*lines, f"Recipe: `papers/{Path(found['file']).name}`; {len(found['steps'])} steps, {size(written)} written.", ""]
+
+
+def _cell(text: str) -> str:
+    """Text that stays within its cell of a table."""
+    return " ".join(text.replace("|", "\\|").split())
 
 
 def _budget(claim: dict[str, Any]) -> str:
@@ -201,7 +216,7 @@ def refresh(folder: Path, entry: dict[str, Any] | None = None) -> None:
     for system in systems():
         row = known.get(str(system.number))
         name = f"[{system}]({row['file']})" if row else str(system)
-        said = f"{counted(row['verdicts'])} | {duration(row['seconds'])}" if row else "not built yet | "
+        said = f"{counted(row['verdicts'])} | {duration(row['seconds'])}" if row else "not proved yet | "
         lines.append(f"| {name} | {system.title}, [arXiv {system.arxiv}](https://arxiv.org/abs/{system.arxiv}) | {system.stage} | {said} |")
     _replace(folder / "README.md", "\n".join(lines) + "\n")
 

@@ -2,9 +2,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import numpy
-import polars
-
 from paredown.artifacts.corpus import Corpus
 from paredown.artifacts.scores import Score, Scores
 from paredown.core.context import context
@@ -28,6 +25,9 @@ class Noisy(Strategy):
     moving: bool = False  # every seed has items of its own
 
     def __call__(self, corpus: Corpus) -> Scores:
+        import numpy
+        import polars
+
         here = context()
         numbers = numpy.array([float(t) for frame in corpus.frames() for t in frame["text"]])
         values = numbers / 1000 + self.shift + self.noise * here.generator("noise", self.shift).normal(size=len(numbers))
