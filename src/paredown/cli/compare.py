@@ -56,9 +56,8 @@ def compare(
     from paredown.core import recipe as recipes
     from paredown.core.workspace import Workspace
 
+    checked = recipes.load(recipe, settings or [], parse_seeds(seeds), size)
     place = Workspace(workspace)
-    wanted = parse_seeds(seeds)
-    checked = recipes.load(recipe, settings or [], wanted, size)
     plan = plan_with_earlier(checked, place, only=only)
     found = running.execute(plan, place, running.How(jobs, processes, engine, as_json, not no_report))
     if as_json:

@@ -25,7 +25,9 @@ class Slow(Strategy):
             note = here.scratch / f"{unit}.txt"
             if not note.exists():
                 time.sleep(self.seconds)
-                note.write_text(str(unit))
+                part = here.scratch / "part"
+                part.write_text(str(unit))
+                part.replace(note)  # whole, or not there
                 fresh += 1
             here.progress(unit + 1, self.units, "units")
         here.facts["fresh"] = fresh
