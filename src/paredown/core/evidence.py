@@ -32,10 +32,10 @@ def folder() -> Path:
 def index(place: Path | None = None) -> dict[str, Any]:
     """`systems`: number to what was found; `strategies`: name to [[system, verdict], ...]. Empty where nothing was proved."""
     try:
-        loaded: dict[str, Any] = json.loads(((place or folder()) / INDEX).read_bytes())
-    except (OSError, ValueError):
+        loaded = json.loads(((place or folder()) / INDEX).read_bytes())
+        return {key: dict(loaded[key]) for key in ("systems", "strategies")}
+    except (OSError, ValueError, KeyError, TypeError):
         return {"systems": {}, "strategies": {}}
-    return loaded
 
 
 def of(strategy: str) -> list[Finding]:

@@ -192,7 +192,7 @@ def refresh(folder: Path, entry: dict[str, Any] | None = None) -> None:
     """Write the index, as JSON and as a page of all systems, from what it held and one new entry."""
     try:
         known: dict[str, Any] = json.loads((folder / INDEX).read_bytes())["systems"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         known = {}
     if entry is not None and (entry["size"] == "small" or known.get(str(entry["system"]), {"size": ""})["size"] != "small"):
         known[str(entry["system"])] = entry
