@@ -14,6 +14,9 @@ from torch import Tensor
 from paredown.core.errors import UserError
 
 Pattern = Literal["unstructured", "2:4", "4:8"]
+LONG = 256  # scores of a row from which on equal ones cost time
+PROBED = 61  # one score of so many is looked at; a prime, so that patterns in a row are not met at the same place
+RUN = 8  # one equal score of so many is a long run
 PATTERNS: dict[str, tuple[int, int]] = {"2:4": (2, 4), "4:8": (4, 8)}  # taken, of each m weights in a row
 
 
@@ -29,11 +32,20 @@ def lowest_in_rows(scores: Tensor, count: int) -> Tensor:
     # selecting the count-th value is several times faster than sorting; only its equals need their order
     bound = _bounds(scores, min(count, scores.shape[-1]))
     mask = scores <= bound
-    surplus = mask.sum(dim=-1, keepdim=True) - count
+    surplus = _counted(mask) - count
     if bool((surplus > 0).any()):
         equal = scores == bound
-        mask &= ~equal | (equal.cumsum(dim=-1) <= equal.sum(dim=-1, keepdim=True) - surplus)
+        mask &= ~equal | (equal.cumsum(dim=-1, dtype=surplus.dtype) <= _counted(equal) - surplus)
     return mask
+
+
+def _counted(mask: Tensor) -> Tensor:
+    """How many are True in each row, with a last dimension of 1."""
+    narrow = mask.shape[-1] < 2**31
+    if mask.device.type != "cpu":
+        return mask.sum(dim=-1, keepdim=True, dtype=torch.int32 if narrow else torch.int64)
+    # numpy adds up truth values many times faster
+    return torch.from_numpy(mask.numpy().sum(axis=-1, keepdims=True, dtype=numpy.int32 if narrow else numpy.int64))
 
 
 def _bounds(scores: Tensor, count: int) -> Tensor:
@@ -41,8 +53,20 @@ def _bounds(scores: Tensor, count: int) -> Tensor:
     if scores.device.type != "cpu":
         return scores.kthvalue(count, dim=-1, keepdim=True).values
     # numpy selects with vector instructions, in about half of torch's time; float32 holds every narrower format exactly
-    values = scores.detach().to(torch.promote_types(scores.dtype, torch.float32)).numpy()
-    return torch.from_numpy(numpy.partition(values, count - 1, axis=-1)[..., count - 1 : count])
+    values = scores.detach().to(torch.promote_types(scores.dtype, torch.float32))
+    if values.shape[-1] < LONG:
+        return _selected(values, count)
+    # Equal values take its selection ten times as long, and a pruned matrix has a long run of them: distinct lower ones stand in.
+    least = values.amin(dim=-1, keepdim=True)
+    seen = values[..., ::PROBED] == least
+    if int(seen.count_nonzero()) * RUN < seen.numel():
+        return _selected(values, count)
+    below = least.min() - 1 - torch.arange(values.shape[-1], dtype=values.dtype)
+    return torch.maximum(_selected(torch.where(values == least, below, values), count), least)
+
+
+def _selected(values: Tensor, count: int) -> Tensor:
+    return torch.from_numpy(numpy.partition(values.numpy(), count - 1, axis=-1)[..., count - 1 : count])
 
 
 def clear(weight: Tensor, mask: Tensor) -> None:
