@@ -6,13 +6,14 @@ import json
 import math
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from paredown.core.compare import VERDICTS, counted, made_by
 from paredown.core.evidence import INDEX
-from paredown.core.plan import Plan, parts_used
+from paredown.core.plan import Plan, Task, parts_used
 from paredown.core.systems import System, systems
 from paredown.report.numbers import duration, figure, scientific, size
 
@@ -81,12 +82,19 @@ def _kept(run: Run) -> dict[str, Any]:
 
 def tested(system: System, runs: list[Run]) -> dict[str, list[str]]:
     """Strategy to the verdicts on claims that test it: what made the arm's number and not the other's; what made only the
-    other's is `control`. Where the arms differ in knobs alone, the strategies of this system that they share."""
+    other's is `control`. Where both use the same strategies, those of this system in the steps that differ."""
+    from paredown.core import catalog
+
     found: dict[str, list[str]] = {}
     for run in runs:
         for claim in run.summary["claims"]:
-            arm, other = (_used(run.plan, name, claim["metric"].partition(".")[0]) for name in (claim["arm"], claim["other"]))
-            own = arm - other or {name for name, numbers in _systems(run.plan, arm).items() if system.number in numbers}
+            step = claim["metric"].partition(".")[0]
+            ours, theirs = (_made(run.plan, name, step) for name in (claim["arm"], claim["other"]))
+            arm, other = (_names(tasks.values()) for tasks in (ours, theirs))
+            own = arm - other
+            if arm == other:
+                differing = _names(task for key, task in ours.items() if key not in theirs)
+                own = {name for name in differing if name in catalog.paths() and system.number in catalog.entry(name).systems}
             for name in sorted(own):
                 found.setdefault(name, []).append(claim["verdict"])
             for name in sorted(other - arm):
@@ -94,18 +102,15 @@ def tested(system: System, runs: list[Run]) -> dict[str, list[str]]:
     return found
 
 
-def _used(plan: Plan, arm: str, step: str) -> set[str]:
-    """Names of the strategies and parts that made what a step of an arm measured."""
-    recipe = plan.recipe
-    key = plan.names(arm, recipe.seeds[0]).get(step)
-    tasks = made_by(plan, key) if key else []
-    return {name for task in tasks if not task.use.startswith("measure.") for name in (task.use, *parts_used(task))}
+def _made(plan: Plan, arm: str, step: str) -> dict[str, Task]:
+    """What made the number that a step of an arm gives, and the step itself, by key."""
+    key = plan.names(arm, plan.recipe.seeds[0]).get(step)
+    return {task.key: task for task in made_by(plan, key)} if key else {}
 
 
-def _systems(plan: Plan, names: set[str]) -> dict[str, tuple[int, ...]]:
-    from paredown.core import catalog
-
-    return {name: catalog.entry(name).systems for name in names if name in catalog.paths()}
+def _names(tasks: Iterable[Task]) -> set[str]:
+    """Names of the strategies and parts of some steps."""
+    return {name for task in tasks for name in (task.use, *parts_used(task))}
 
 
 def page(system: System, runs: list[Run], entry: dict[str, Any]) -> list[str]:
@@ -129,7 +134,8 @@ def page(system: System, runs: list[Run], entry: dict[str, Any]) -> list[str]:
     ]
     if any(run.plan.recipe.paper and run.plan.recipe.paper.differs for run in runs):
         lines += ["## What differs here", ""]
-        lines += [run.plan.recipe.paper.differs for run in runs if run.plan.recipe.paper and run.plan.recipe.paper.differs] + [""]
+        said = [(run.plan.recipe.name, run.plan.recipe.paper.differs) for run in runs if run.plan.recipe.paper]
+        lines += [f"- {name}: {differs}" if len(runs) > 1 else differs for name, differs in said if differs] + [""]
     for run in runs:
         lines += _section(run)
     lines += ["## Again, and larger", "", "```sh", f"paredown prove {system.number:03d}"]
