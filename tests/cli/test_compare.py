@@ -164,8 +164,7 @@ def test_seeds_that_ran_otherwise_do_not_count(within: Program, recipe: Path) ->
 
 
 def test_seeds_of_a_run_that_did_not_end_do_not_count(within: Program, recipe: Path) -> None:
-    broken = TEXT.replace("arms:", "  bad: {use: toy.fail, corpus: $double}\narms:")
-    recipe.write_text(broken)
+    recipe.write_text(TEXT.replace("claims:", "  bad: {double.use: toy.fail}\nclaims:"))  # seed 5 ends in both other arms
     assert within("compare", "toy.yaml", "--seeds", "5..7", "--json").returncode == 1
     recipe.write_text(TEXT)
     assert found(within("compare", "toy.yaml", "--json", "--no-report"))["seeds"] == [0, 1, 2]

@@ -53,21 +53,22 @@ def test_a_claim_tests_what_made_the_arm_and_not_the_other() -> None:
     }
 
 
-def test_where_only_knobs_differ_a_claim_tests_what_of_this_system_made_both() -> None:
+@pytest.mark.parametrize("number", [MAGNITUDE, SPARSEGPT, 1])
+def test_where_only_knobs_differ_a_claim_tests_what_of_this_system_is_set_otherwise(number: int) -> None:
     text = QUICKSTART.read_text()
-    gentle = text[: text.index("\narms:")] + "\narms:\n  control: {}\n  gentle: {smaller.sparsity: 0.5}\n"
-    plan = make(recipes.loads(gentle))
-    found = {
-        number: writing.tested(system(number), [Run(plan, claims(("pruned_quality.loss", "gentle", "control", "holds")))])
-        for number in (MAGNITUDE, SPARSEGPT, 1)
-    }
-    used = {"corpus.read.stdlib", "corpus.clean.python_syntax", "corpus.clean.code", "corpus.dedup.exact", "corpus.dedup.minhash"}
-    used |= {"corpus.split", "corpus.tokenize.bpe", "learn.train", "learn.models.llama", "prune.magnitude"}
-    for number, strategies in found.items():
-        assert {name for name in used if number in catalog.entry(name).systems} <= set(strategies)
-        assert all(number in catalog.entry(name).systems for name in strategies)
-        assert all(verdicts == ["holds"] for verdicts in strategies.values())
-    assert "prune.magnitude" in found[MAGNITUDE]
+    arms = "arms:\n  control: {}\n  gentle: {smaller.sparsity: 0.5}\n  longer: {healed.budget.tokens: 4e5}\n"
+    plan = make(recipes.loads(text[: text.index("\narms:") + 1] + arms))
+
+    def found(arm: str, step: str) -> dict[str, list[str]]:
+        return writing.tested(system(number), [Run(plan, claims((f"{step}.loss", arm, "control", "holds")))])
+
+    def serving(*names: str) -> dict[str, list[str]]:
+        return {name: ["holds"] for name in names if number in catalog.entry(name).systems}
+
+    assert found("gentle", "pruned_quality") == serving("prune.magnitude", "measure.perplexity")
+    assert ("prune.magnitude" in found("gentle", "pruned_quality")) == (number != 1)
+    assert found("longer", "quality_after") == serving("learn.train", "learn.hooks.keep_zeros", "measure.perplexity"), "pruning is shared"
+    assert found("longer", "pruned_quality") == {}, "nothing differs"
 
 
 def entry(number: int, verdicts: list[str], strategies: dict[str, list[str]], size: str = "small") -> dict[str, Any]:
