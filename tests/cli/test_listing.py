@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,46 @@ def test_json_has_the_axes(capsys: pytest.CaptureFixture[str]) -> None:
     (row,) = json.loads(capsys.readouterr().out)["strategies"]
     assert [f"{axis}-{value}" for axis, values in row["taxonomy"].items() for value in values] == row["tags"]
     assert row["taxonomy"]["how"] == ["magnitude", "norm"]
+
+
+def listed(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The whole program in a process of its own; its last line of errors says whether pydantic was imported."""
+    code = (
+        "import sys\nfrom paredown.cli.main import main\nsys.argv[0] = 'paredown'\n"
+        "try:\n    main()\nfinally:\n    print('pydantic' in sys.modules, file=sys.stderr)"
+    )
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "family", "wanted"),
+    [
+        ((), "", {}),
+        (("prune",), "prune", {}),
+        (("--what", "channels", "--what", "data", "--when=after", "--needs", "data"), "", {"what": ["channels", "data"], "when": ["after"], "needs": ["data"]}),
+        (("--scope", "row", "prune"), "prune", {"scope": ["row"]}),
+    ],
+)  # fmt: skip
+def test_values_arrive_as_typed_and_pydantic_is_not_imported(arguments: tuple[str, ...], family: str, wanted: dict[str, list[str]]) -> None:
+    """Importing it takes as long as all the rest; see cli/text_command.py."""
+    ran = listed("list", *arguments, "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.split() == ["False"]
+    assert [row["name"] for row in json.loads(ran.stdout)["strategies"]] == [e.name for e in listing.select(family, wanted)]
+
+
+@pytest.mark.parametrize("arguments", [("-h",), ("--help",), ("list", "-h"), ("list", "--help")])
+def test_help_of_the_program_and_of_a_verb(arguments: tuple[str, ...]) -> None:
+    ran = listed(*arguments)
+    assert ran.returncode == 0
+    assert ran.stdout.startswith("Usage: paredown" + (" list" if "list" in arguments else ""))
+    assert "--help" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(("--what",), "--what"), (("--json=3",), "--json"), (("--colour",), "--colour"), (("a", "b"), "b")]
+)
+def test_wrong_calls_exit_with_2(arguments: tuple[str, ...], said: str) -> None:
+    ran = listed("list", *arguments)
+    assert ran.returncode == 2
+    assert said in ran.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,23 @@ def test_another_package_joins_through_its_entry_point() -> None:
     assert catalog.entry("toy.double").summary == "Write every text twice."
     assert catalog.load("toy.double").strategy_name() == "toy.double"
     assert "toy._helper" not in catalog.paths()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_reading_cards_leaves_the_collector_as_it_was(enabled: bool) -> None:
+    before = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with catalog._uncollected():
+            assert not gc.isenabled()
+            catalog.entry.__wrapped__("toy.double")
+            assert not gc.isenabled()
+        assert gc.isenabled() is enabled
+        with pytest.raises(KeyError):
+            catalog.entry.__wrapped__("toy.none")
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:

@@ -12,9 +12,11 @@ import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError  # typer carries its own copy of click
 
 from paredown.cli import compare, doctor, gc, listing, planning, prove, report, run, schema, show
+from paredown.cli.text_command import TextCommand, Verbs
 from paredown.core.errors import PareError, RecipeError, UserError
 
 app = typer.Typer(
+    cls=Verbs,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -26,7 +28,7 @@ app.command("run", help=run.HELP)(run.run)
 app.command("compare", help=compare.HELP)(compare.compare)
 app.command("prove", help=prove.HELP)(prove.prove)
 app.command("plan", help=planning.HELP)(planning.plan)
-app.command("list", help=listing.HELP)(listing.list_)
+app.command("list", help=listing.HELP, cls=TextCommand)(listing.list_)
 app.command("show", help=show.HELP)(show.show)
 app.command("report", help=report.HELP)(report.report)
 app.command("schema", help=schema.HELP)(schema.schema)
