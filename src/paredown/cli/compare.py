@@ -92,7 +92,7 @@ def plan_with_earlier(recipe: Any, workspace: Workspace, *, only: bool) -> Plan:
     from paredown.core import plan as plans
     from paredown.core.ledger import Ledger
 
-    earlier = [] if only else [s for s in Ledger(workspace.ledger_path).seeds_of(recipe.file) if s not in recipe.seeds]
+    earlier = [] if only else [s for s in Ledger(workspace.ledger_path).seeds_of(recipe.name, recipe.file) if s not in recipe.seeds]
     if earlier:
         named = list(recipe.seeds)
         recipe.seeds = named + earlier
@@ -152,8 +152,11 @@ def _budget(claim: dict[str, Any]) -> str:
 
 
 def _signed(value: float, unit: str) -> str:
+    """A difference with its sign; a small one keeps three digits."""
     from paredown.cli.screen import number
 
+    if 0 < abs(value) < 0.1:
+        return f"{value:+.3g}"
     return ("+" if value > 0 else "") + number(value, unit)
 
 

@@ -143,7 +143,7 @@ def _points(recipe: Path, settings: list[str], size: str, step: str, workspace: 
 
     checked = recipes.load(recipe, settings, size=size)
     if workspace.exists():
-        earlier = Ledger(Workspace(workspace).ledger_path).seeds_of(checked.file)
+        earlier = Ledger(Workspace(workspace).ledger_path).seeds_of(checked.name, checked.file)
         checked.seeds = list(dict.fromkeys([*checked.seeds, *earlier]))
     return proposals.collect(checked, step, workspace)
 

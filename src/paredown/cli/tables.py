@@ -104,8 +104,9 @@ def _interval(column: list[float | None], unit: str) -> list[float] | None:
 
 
 def _mean(values: list[float | None]) -> float | None:
+    """None where a seed lacks its value: a mean of the others would flatter an arm that diverges."""
     known = [v for v in values if v is not None]
-    return statistics.fmean(known) if known else None
+    return statistics.fmean(known) if known and len(known) == len(values) else None
 
 
 def _all_metrics(plan: Plan, records: dict[str, Record]) -> dict[str, tuple[str, str]]:

@@ -123,11 +123,12 @@ class Ledger:
                 ).fetchall()
             )
 
-    def seeds_of(self, file: str) -> list[int]:
-        """Seeds with which a recipe ran to its end here."""
+    def seeds_of(self, recipe: str, file: str) -> list[int]:
+        """Seeds with which a recipe of this name, or this path as it was typed, ran to its end here."""
         with self._open() as db:
             rows = db.execute(
-                "select distinct seed from run_steps s join runs r on s.run = r.id where r.file = ? and r.status = 'done'", (file,)
+                "select distinct seed from run_steps s join runs r on s.run = r.id where (r.recipe = ? or r.file = ?) and r.status = 'done'",
+                (recipe, file),
             )
             return sorted(row[0] for row in rows)
 

@@ -25,7 +25,7 @@ from paredown.artifacts.corpus import SHARD_BYTES, Corpus, Filtered, write_shard
 from paredown.core.artifact import fsync
 from paredown.core.context import context
 from paredown.core.errors import DataError, MachineError, PareError
-from paredown.core.pools import start_ray
+from paredown.core.pools import end_with_parent, start_ray
 
 Task = dict[str, Any]
 Work = Callable[[Task, Path], dict[str, Any]]
@@ -117,6 +117,7 @@ def _in_pool(waiting: list[int], tasks: Sequence[Task], folders: list[Path], wor
 
 def _one_thread() -> None:
     """Processes share the cores already; threads inside them would only fight."""
+    end_with_parent()
     os.environ["POLARS_MAX_THREADS"] = "1"
     os.environ["NUMBA_NUM_THREADS"] = "1"
 
