@@ -80,6 +80,7 @@ class Paper:
     system: int
     published: str
     differs: str = ""
+    found: str = ""  # what its author made of the evidence
 
 
 @dataclass

@@ -16,7 +16,7 @@ from paredown.core.yaml import Node
 
 TOP = (
     "name", "description", "seed", "seeds", "steps", "arms", "grid", "sizes", "reference", "control", "claims", "summary",
-    "system", "published", "differs",
+    "system", "published", "differs", "found",
 )  # fmt: skip
 FILE_NAME = re.compile(r"\w[\w .-]{0,99}\Z")
 
@@ -114,7 +114,7 @@ class RecipeChecker(ClaimChecker):
         return arms
 
     def _paper(self, top: dict[str, Node], root: Node) -> Paper | None:
-        if not any(key in top for key in ("system", "published", "differs")):
+        if not any(key in top for key in ("system", "published", "differs", "found")):
             return None
         for key in ("system", "published"):
             if key not in top:
@@ -123,7 +123,7 @@ class RecipeChecker(ClaimChecker):
         if number is not None and (isinstance(number.value, bool) or not isinstance(number.value, int) or number.value < 1):
             self.add(number.mistake(f"system: expected the number of a published system, found {kind_of(number)}", "paredown prove --list"))
             return None
-        said = {key: self._text(top.get(key), key) for key in ("published", "differs")}
+        said = {key: self._text(top.get(key), key) for key in ("published", "differs", "found")}
         return Paper(number.value, **said) if number is not None else None
 
     def _name(self, node: Node | None) -> str:

@@ -63,6 +63,7 @@ def recipe() -> dict[str, Any]:
             "system": {"type": "integer", "minimum": 1},
             "published": named,
             "differs": named,
+            "found": named,
             "reference": named,
             "control": named,
             "claims": {"type": "array", "items": claim},

@@ -77,7 +77,11 @@ def _kept(run: Run) -> dict[str, Any]:
     kept["file"] = Path(kept["file"]).name
     machine = dict(kept["machine"])
     kept["machine"] = {key: machine[key] for key in ("cpu", "cores", "memory_bytes", "system", "load") if key in machine}
-    return kept | {"published": paper.published if paper else "", "differs": paper.differs if paper else ""}
+    return kept | {
+        "published": paper.published if paper else "",
+        "differs": paper.differs if paper else "",
+        "found": paper.found if paper else "",
+    }
 
 
 def tested(system: System, runs: list[Run]) -> dict[str, list[str]]:
@@ -132,10 +136,10 @@ def page(system: System, runs: list[Run], entry: dict[str, Any]) -> list[str]:
         paper.published if paper else "",
         "",
     ]
-    if any(run.plan.recipe.paper and run.plan.recipe.paper.differs for run in runs):
-        lines += ["## What differs here", ""]
-        said = [(run.plan.recipe.name, run.plan.recipe.paper.differs) for run in runs if run.plan.recipe.paper]
-        lines += [f"- {name}: {differs}" if len(runs) > 1 else differs for name, differs in said if differs] + [""]
+    for title, key in (("What differs here", "differs"), ("What was found", "found")):
+        said = [(run.plan.recipe.name, getattr(run.plan.recipe.paper, key, "")) for run in runs]
+        if any(text for _, text in said):
+            lines += [f"## {title}", "", *(f"- {name}: {text}" if len(runs) > 1 else text for name, text in said if text), ""]
     for run in runs:
         lines += _section(run)
     lines += ["## Again, and larger", "", "```sh", f"paredown prove {system.number:03d}"]
