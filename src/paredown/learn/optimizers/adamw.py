@@ -30,9 +30,8 @@ class Adamw(Optimizer):
     beta2: Beta = 0.95  # memory of the mean squared gradient, 0 <= b < 1
     epsilon: Positive = 1e-8  # added to the root of the mean squared gradient
     weight_decay: Annotated[float, Field(ge=0)] = 0.1  # per step, times the learning rate
-    base_width: Count | None = (
-        None  # width that learning_rate is meant for: linear layers of wider models get less, so that one rate serves all widths
-    )
+    # width that learning_rate is meant for: linear layers of wider models get less of it, so that one rate serves all widths; not given: all get it whole
+    base_width: Count | None = None
 
     def build(self, module: torch.nn.Module) -> torch.optim.Optimizer:
         from torch.optim import AdamW
