@@ -84,7 +84,7 @@ def test_the_examples_do_what_the_text_says() -> None:
     seeds = plan.make(checked(found["Seeds"]))
     assert [task.seed for task in seeds.tasks.values() if task.name == "dense"] == [0, 1, 2]
     assert [task.name for task in seeds.tasks.values()].count("library") == 1
-    assert [str(claim) for claim in checked(found["Claims"]).claims] == [
+    assert [str(claim) for claim in checked(found["Claims and verdicts"]).claims] == [
         "quality.bits_per_byte: sparsegpt beats control",
         "quality.bits_per_byte: gentle beats control by 0.1",
         "quality.bits_per_byte: sparsegpt is not worse than gentle within 0.05",

@@ -186,7 +186,7 @@ def test_plan(tmp_path: Path) -> None:
     table.write_text(
         "params,tokens,loss\n" + "".join(f"{n},{d},{1 + 60 / n**0.35 + 300 / d**0.4}\n" for n in (1e5, 1e6, 1e7) for d in (1e6, 1e8, 1e9))
     )
-    compare(page()["plan --fit"], [planned.asked("--fit", str(table), "--budget", "flops=1e17")], "plan --fit")
+    compare(page()["plan --fit FILE"], [planned.asked("--fit", str(table), "--budget", "flops=1e17")], "plan --fit FILE")
     sparse = planned.write(tmp_path, planned.PRUNING + planned.GRID)
     planned.finish(sparse, tmp_path / "sparse")
     weighed = planned.asked(str(sparse), "-w", str(tmp_path / "sparse"), "--budget", "flops=4e12,bytes=1.2e5")
