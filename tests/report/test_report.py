@@ -352,3 +352,10 @@ def test_in_a_browser(tmp_path, width, kind):
         assert "front" in text or "beaten by" in text
         assert "n = " in text
         assert "prune." in text or "as the other arms" in text
+
+
+def test_the_command_of_several_seeds_names_them():
+    from paredown.report.page import _command
+
+    assert _command({"file": "r.yaml", "seeds": [0, 2]}) == "paredown compare r.yaml --seeds 0,2"
+    assert _command({"recipe": "r"}) == "paredown run r"

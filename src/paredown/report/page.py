@@ -227,6 +227,11 @@ def _samples(rows: list[Group]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def _command(summary: dict[str, Any]) -> str:
+    file, seeds = summary.get("file") or summary.get("recipe", ""), summary.get("seeds") or [0]
+    return f"paredown run {file}" if len(seeds) == 1 else f"paredown compare {file} --seeds {','.join(map(str, seeds))}"
+
+
 def _again(summary: dict[str, Any], rows: list[Group]) -> dict[str, Any]:
     machine = dict(summary.get("machine") or {})
     memory = machine.pop("memory_bytes", None)
@@ -234,7 +239,7 @@ def _again(summary: dict[str, Any], rows: list[Group]) -> dict[str, Any]:
     if memory:
         known.append(("memory", size(memory)))
     return {
-        "command": f"paredown run {summary.get('file') or summary.get('recipe', '')}",
+        "command": _command(summary),
         "run": str(summary.get("run", "")),
         "workspace": str(summary.get("workspace", "")),
         "recipe": str(summary.get("recipe_text") or ""),
