@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from paredown.core import catalog, taxonomy
+from paredown.core import catalog, evidence, taxonomy
 
 PAGE = Path(__file__).parent / "catalog.md"
 TAXONOMY = Path(__file__).parent / "taxonomy.md"
@@ -23,7 +23,8 @@ HEAD = """\
 <!-- Written by docs/make_catalog.py from the sources; do not edit it by hand. -->
 
 Every strategy and part that comes with paredown. A strategy is a step of a recipe; a part plugs into a step's field. The control is what a strategy has
-to be compared with before a saving is believed. `paredown show NAME` prints knobs, inputs and costs. When each acts, on what, who gains speed
+to be compared with before a saving is believed; the evidence is what `paredown prove` found of the published systems (their numbers in
+brackets; [all of it](evidence/README.md)). `paredown show NAME` prints knobs, inputs and costs. When each acts, on what, who gains speed
 and what it needs: [taxonomy](taxonomy.md).
 """
 TAXONOMY_HEAD = """\
@@ -49,7 +50,7 @@ def page() -> str:
     for stage, what in STAGES.items():
         entries = [e for e in catalog.entries() if e.module.startswith(f"paredown.{stage}.")]
         if entries:
-            rows = ["| name | kind | idea | control | source |", "| --- | --- | --- | --- | --- |", *map(row, entries)]
+            rows = ["| name | kind | idea | control | evidence | source |", "| --- | --- | --- | --- | --- | --- |", *map(row, entries)]
             sections.append("\n".join([f"## {stage}: {what}", "", *rows, ""]))
     return "\n".join(sections)
 
@@ -93,7 +94,7 @@ def row(entry: catalog.Entry) -> str:
     named = re.match(r"[\w.]+", control)
     if named and named[0] in catalog.paths():
         control = f"`{named[0]}`{control[named.end() :]}"
-    cells = (f"`{entry.name}`", entry.kind.lower(), entry.summary, control, entry.source.rstrip("."))
+    cells = (f"`{entry.name}`", entry.kind.lower(), entry.summary, control, evidence.in_words(entry.name), entry.source.rstrip("."))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

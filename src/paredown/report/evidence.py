@@ -14,6 +14,7 @@ from typing import Any
 from paredown.core.compare import VERDICTS, counted, made_by
 from paredown.core.evidence import INDEX
 from paredown.core.plan import Plan, Task, parts_used
+from paredown.core.strategy import Part
 from paredown.core.systems import System, systems
 from paredown.report.numbers import duration, figure, scientific, size
 
@@ -86,7 +87,7 @@ def _kept(run: Run) -> dict[str, Any]:
 
 def tested(system: System, runs: list[Run]) -> dict[str, list[str]]:
     """Strategy to the verdicts on claims that test it: what made the arm's number and not the other's; what made only the
-    other's is `control`. Where both use the same strategies, those of this system in the steps that differ."""
+    other's is `control`. Where both use the same strategies, those of this system in the steps that say something else themselves."""
     from paredown.core import catalog
 
     found: dict[str, list[str]] = {}
@@ -97,7 +98,8 @@ def tested(system: System, runs: list[Run]) -> dict[str, list[str]]:
             arm, other = (_names(tasks.values()) for tasks in (ours, theirs))
             own = arm - other
             if arm == other:
-                differing = _names(task for key, task in ours.items() if key not in theirs)
+                known = [_described(run.plan, task) for task in theirs.values()]
+                differing = _names(task for task in ours.values() if _described(run.plan, task) not in known)
                 own = {name for name in differing if name in catalog.paths() and system.number in catalog.entry(name).systems}
             for name in sorted(own):
                 found.setdefault(name, []).append(claim["verdict"])
@@ -110,6 +112,13 @@ def _made(plan: Plan, arm: str, step: str) -> dict[str, Task]:
     """What made the number that a step of an arm gives, and the step itself, by key."""
     key = plan.names(arm, plan.recipe.seeds[0]).get(step)
     return {task.key: task for task in made_by(plan, key)} if key else {}
+
+
+def _described(plan: Plan, task: Task) -> tuple[Any, ...]:
+    """What a step says itself: its strategy with its knobs, and where its inputs come from; not what those were made from."""
+    sources = [(source.part, plan.tasks[source.key].name) for source in task.sources()]
+    parts = [value.spec() for value in task.inputs.values() if isinstance(value, Part)]
+    return task.name, task.strategy.spec(), sources, parts
 
 
 def _names(tasks: Iterable[Task]) -> set[str]:
