@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from paredown.artifacts.model import Model
 from paredown.core.errors import UserError
 from paredown.engines.layers import find_blocks, is_experts, order_of_use
-from paredown.engines.model_files import Cut, Piece
 from paredown.engines.skeletons import skeleton
 
 WIDTHS = ("intermediate_size", "ffn_dim", "n_inner")  # what configurations call the number of channels
@@ -25,25 +23,8 @@ class FeedForward:
     blocks: tuple[str, ...]
     up: tuple[str, ...]  # names relative to the block
     down: str
-    transposed: bool
     channels: int
     width: str  # the configuration's entry that holds the number of channels
-
-    def config(self, channels: int) -> dict[str, Any]:
-        """The model's configuration with another number of channels."""
-        return {**self.model.config, self.width: channels}
-
-    def cuts(self, pieces: dict[str, list[Piece]], kept: list[Tensor]) -> dict[str, Cut]:
-        """What to keep of each tensor of the files, given the kept channels of each block."""
-        cuts = {}
-        for block, rows in zip(self.blocks, kept, strict=True):
-            for name in self.up:
-                for ending, dim in (("weight", 1 if self.transposed else 0), ("bias", 0)):
-                    for piece in pieces.get(f"{block}.{name}.{ending}", []):
-                        cuts[piece.key] = Cut(dim, rows)
-            for piece in pieces[f"{block}.{self.down}.weight"]:
-                cuts[piece.key] = Cut(0 if self.transposed else 1, rows)
-        return cuts
 
 
 def find(model: Model) -> FeedForward:
@@ -70,7 +51,7 @@ def find(model: Model) -> FeedForward:
     width = next((key for key in WIDTHS if key in model.config and model.config[key] in (channels, None)), "")
     if not width:
         raise UserError(f"the configuration of {name} does not say how many feed-forward channels there are", where=str(model.path))
-    return FeedForward(model, tuple(blocks), up, down, transposed, channels, width)
+    return FeedForward(model, tuple(blocks), up, down, channels, width)
 
 
 def _has(block: Any, name: str) -> bool:
