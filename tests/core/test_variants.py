@@ -132,3 +132,16 @@ def test_one_mistake_of_the_steps_is_not_said_for_every_size() -> None:
     wrong = SIZES.replace("toy.double,", "toy.duoble,")
     assert [what for _, _, what, _ in mistakes(wrong)] == ["double.use: no strategy toy.duoble"]
     assert [what for _, _, what, _ in mistakes(SIZES, settings=["double.makr=x"])] == ["double.makr: no such knob of toy.double"]
+
+
+def test_a_size_reaches_what_an_arm_sets_itself() -> None:
+    text = (
+        "steps:\n  numbers: {use: toy.numbers, count: 2}\narms:\n  few: {}\n  many: {numbers.count: 20}\n"
+        "sizes:\n  large: {numbers.count: 3, arms.many.numbers.count: 30}\n"
+    )
+    counts = {size: [arm["numbers"].strategy.knobs()["count"] for arm in recipes.loads(text, size=size).arms.values()] for size in ("", "large")}
+    assert counts == {"": [2, 20], "large": [3, 30]}
+    with pytest.raises(RecipeError, match="1 mistake") as found:
+        recipes.loads(text.replace("arms.many", "arms.mnay"))
+    assert "there is no arm mnay" in str(found.value)
+    assert "did you mean arms.many?" in str(found.value)

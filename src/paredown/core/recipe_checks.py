@@ -85,10 +85,17 @@ class RecipeChecker(ClaimChecker):
         """The checked arms and the seeds of one size. All sizes are checked, so that a mistake in one does not wait for its day."""
         overrides = dict(self._mapping(size, f"sizes.{name}", root))
         seeds = self._seeds({**top, "seeds": overrides.pop("seeds")} if "seeds" in overrides else top)
+        of_arms = {path: overrides.pop(path) for path in list(overrides) if path.startswith("arms.")}
         for path, value in overrides.items():
             steps = self._override(steps, path, value)
-        steps = self._apply_settings(steps, settings)
-        arms = self._over_grid(self._arms(top.get("arms"), steps, root), top.get("grid"), root)
+        arms = self._arms(top.get("arms"), self._apply_settings(steps, settings), root)
+        for path, value in of_arms.items():
+            _, arm, *rest = path.split(".")
+            if arm in arms:
+                arms[arm] = self._override(arms[arm], ".".join(rest), value)
+            else:
+                self.add(value.mistake(f"sizes.{name}.{path}: there is no arm {arm}", did_you_mean(arm, arms, "arms."), at_key=True))
+        arms = self._over_grid(arms, top.get("grid"), root)
         return {arm: self._steps(variant) for arm, variant in arms.items()}, seeds
 
     def _over_grid(self, arms: dict[str, dict[str, Node]], grid: Node | None, root: Node) -> dict[str, dict[str, Node]]:
