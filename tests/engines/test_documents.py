@@ -27,7 +27,7 @@ from paredown.engines import documents, reading
 from paredown.engines.documents import count, filter_documents, map_documents, partition_frame, run_shards, sample, shuffle
 
 SCHEMA = {"id": pl.String, "text": pl.String}
-STEPS = [e.name for e in catalog.entries() if e.kind == "step" and e.name.startswith("corpus.")]
+STEPS = [e.name for e in catalog.entries() if e.kind == "step" and e.name.startswith("corpus.") and e.result != "ExampleSplit"]
 KNOBS: dict[str, dict[str, Any]] = {
     "corpus.read.stdlib": {"limit": 12, "keep_rejected": True},
     "corpus.split": {"held_out": 0.3},

@@ -21,7 +21,7 @@ def bits_per_byte(nats: float, text_bytes: int) -> float:
 
 
 class Perplexity(Strategy):
-    """Measure held-out loss, perplexity per token and bits per byte, each document seen alone.
+    """Measure held-out loss, perplexity per token and bits per byte, each document seen alone; documents without text are left out.
 
     Source: none (ours); bits per byte as in Gao et al. 2020, arXiv 2101.00027, section 3.1; sliding windows as in
         Press et al. 2020, arXiv 2012.15832, section 2.
@@ -64,12 +64,14 @@ class Perplexity(Strategy):
         scoring.check_vocabulary(model, tokens, scoring.vocabulary(module))
         chosen = scoring.first_documents(tokens, self.max_tokens)
         found = scoring.nats(module, tokens, chosen, length=length, stride=stride, batch=self.batch)
-        nats, count, size = float(found.nats.sum()), int(found.tokens.sum()), int(found.text_bytes.sum())
+        said = found.text_bytes > 0  # a document without text has no byte that its end could be counted to
+        documents, losses, counts, sizes = (column[said] for column in (found.documents, found.nats, found.tokens, found.text_bytes))
+        nats, count, size = float(losses.sum()), int(counts.sum()), int(sizes.sum())
         if not count or not size:
             raise DataError("the documents to measure on hold no text", where=str(tokens.path))
         context().charge(flops=found.flops, how="forward, counted", tokens=found.read, documents=len(chosen))
         context().facts.update(
-            documents=len(chosen), documents_left_out=len(tokens.offsets) - 1 - len(chosen), predicted_tokens=count, text_bytes=size,
+            documents=len(documents), documents_left_out=len(tokens.offsets) - 1 - len(documents), predicted_tokens=count, text_bytes=size,
             length=length, stride=stride, precision=str(next(module.parameters()).dtype).removeprefix("torch."),
         )  # fmt: skip
         loss = nats / count
@@ -78,15 +80,15 @@ class Perplexity(Strategy):
             ("perplexity", _exp(loss), "per token"),
             ("loss", loss, "nats/token"),
         ]
-        cost = {"subject": model.identity, "n": len(chosen), "flops": found.flops, "tokens": found.read}
+        cost = {"subject": model.identity, "n": len(documents), "flops": found.flops, "tokens": found.read}
         scores = [Score.model_validate({"metric": name, "value": value, "unit": unit, **cost}) for name, value, unit in rows]
-        found_nats, sizes = found.nats.astype("float64"), {"bits_per_byte": found.text_bytes, "loss": found.tokens}
-        per = {"bits_per_byte": found_nats / math.log(2), "loss": found_nats}
+        weights = {"bits_per_byte": sizes, "loss": counts}
+        totals = {"bits_per_byte": losses.astype("float64") / math.log(2), "loss": losses.astype("float64")}
         items = pl.concat(
-            pl.DataFrame({"metric": [name] * len(chosen), "item": found.documents.astype("int64"), "value": per[name], "weight": size})
-            .with_columns(pl.col("weight").cast(pl.Float64))
-            .with_columns(value=pl.when(pl.col("weight") > 0).then(pl.col("value") / pl.col("weight")).otherwise(0.0))
-            for name, size in sizes.items()
+            pl.DataFrame(
+                {"metric": [name] * len(documents), "item": documents.astype("int64"), "value": totals[name] / weight, "weight": weight}
+            ).with_columns(pl.col("weight").cast(pl.Float64))
+            for name, weight in weights.items()
         )
         return Scores.write(context().output("scores"), scores, items)
 
