@@ -139,7 +139,9 @@ def test_a_size_reaches_what_an_arm_sets_itself() -> None:
         "steps:\n  numbers: {use: toy.numbers, count: 2}\narms:\n  few: {}\n  many: {numbers.count: 20}\n"
         "sizes:\n  large: {numbers.count: 3, arms.many.numbers.count: 30}\n"
     )
-    counts = {size: [arm["numbers"].strategy.knobs()["count"] for arm in recipes.loads(text, size=size).arms.values()] for size in ("", "large")}
+    counts = {
+        size: [arm["numbers"].strategy.knobs()["count"] for arm in recipes.loads(text, size=size).arms.values()] for size in ("", "large")
+    }
     assert counts == {"": [2, 20], "large": [3, 30]}
     with pytest.raises(RecipeError, match="1 mistake") as found:
         recipes.loads(text.replace("arms.many", "arms.mnay"))
