@@ -98,10 +98,6 @@ def _order(groups: Sequence[Group], name: str) -> int:
     return next((g.index for g in groups if g.name == name), 0)
 
 
-def _scale(arms: Sequence[str], colours: dict[str, str]) -> dict[str, list[str]]:
-    return {"domain": list(arms), "range": [colours.get(arm, INK) for arm in arms]}
-
-
 def _curve_spec(values: list[dict[str, Any]], label: str, colours: dict[str, str]) -> dict[str, Any] | None:
     alt = _library("altair")
     if alt is None:
@@ -118,7 +114,9 @@ def _curve_spec(values: list[dict[str, Any]], label: str, colours: dict[str, str
         x=alt.X("x:Q", title="training tokens", axis=alt.Axis(format="~s", tickCount=6)),
         y=alt.Y("y:Q", title=label, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=5)),
         color=alt.Color(
-            "arm:N", scale=alt.Scale(**_scale(arms, colours)), legend=alt.Legend(title=None, orient="top") if len(arms) > 1 else None
+            "arm:N",
+            scale=alt.Scale(domain=arms, range=[colours.get(arm, INK) for arm in arms]),
+            legend=alt.Legend(title=None, orient="top") if len(arms) > 1 else None,
         ),
         detail="seed:N",
     )
@@ -131,11 +129,10 @@ def _curve_spec(values: list[dict[str, Any]], label: str, colours: dict[str, str
         ring = base.transform_filter("datum.kind === 'held out'").mark_point(size=55, strokeWidth=1.8, filled=False, opacity=1)
         layers.append(ring.encode(tooltip=tooltip))
     dots = base.mark_circle(size=60).encode(opacity=alt.condition(near, alt.value(1), alt.value(0)), tooltip=tooltip).add_params(near)
-    return _finish(alt.layer(*layers, dots), 240)
+    return _finish(alt, alt.layer(*layers, dots))
 
 
-def _finish(chart: Any, height: int) -> dict[str, Any]:
-    alt = _library("altair")
+def _finish(alt: Any, chart: Any) -> dict[str, Any]:
     text = {
         "labelColor": MUTED,
         "titleColor": INK,
@@ -147,7 +144,7 @@ def _finish(chart: Any, height: int) -> dict[str, Any]:
         "tickColor": LINE,
     }
     chart = chart.properties(
-        width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"), background="transparent"
+        width="container", height=240, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"), background="transparent"
     )
     chart = chart.configure(
         font="system-ui, sans-serif",

@@ -44,7 +44,6 @@ class Drawing:
     edges: list[tuple[str, str]]  # SVG path, arm or ""
     width: float
     height: float
-    lanes: list[tuple[str, float]]  # arm, y of its middle
 
 
 def shorten(text: str) -> str:
@@ -63,14 +62,14 @@ def draw(groups: Sequence[Group], arms: Sequence[str]) -> Drawing:
         node.width = max(56.0, widest + 2 * PAD + 6)
         nodes.append(node)
     width = _place_columns(nodes)
-    height, lanes = _place_rows(nodes, arms)
+    height = _place_rows(nodes, arms)
     at = {node.group.index: node for node in nodes}
     edges = []
     for group in groups:
         for source in _direct(group):
             one, two = at[source.index], at[group.index]
             edges.append((_curve(one, two), two.lane or one.lane))
-    return Drawing(nodes, edges, width, height, lanes)
+    return Drawing(nodes, edges, width, height)
 
 
 def _layers(groups: Sequence[Group]) -> dict[int, int]:
@@ -129,10 +128,9 @@ def _fold(by_layer: Sequence[list[Node]], rows: int) -> list[list[Node]]:
     return columns
 
 
-def _place_rows(nodes: Sequence[Node], arms: Sequence[str]) -> tuple[float, list[tuple[str, float]]]:
+def _place_rows(nodes: Sequence[Node], arms: Sequence[str]) -> float:
     half = (len(arms) + 1) // 2
     y = 2.0
-    lanes = []
     for lane in [*arms[:half], "", *arms[half:]]:
         stacks: dict[int, list[Node]] = {}
         for node in nodes:
@@ -147,10 +145,8 @@ def _place_rows(nodes: Sequence[Node], arms: Sequence[str]) -> tuple[float, list
             for node in sorted(stack, key=lambda n: (n.flat, n.group.index)):
                 node.y = at
                 at += node.height + GAP_Y
-        if lane:
-            lanes.append((lane, y + tallest / 2))
         y += tallest + 2 * GAP_Y
-    return max(0.0, y - 2 * GAP_Y + 2), lanes
+    return max(0.0, y - 2 * GAP_Y + 2)
 
 
 def _direct(group: Group) -> list[Group]:

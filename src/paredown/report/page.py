@@ -106,7 +106,6 @@ def _step(group: Group, rows: list[Group], colour: dict[str, str]) -> dict[str, 
         "name": group.name,
         "strategy": group.strategy,
         "status": group.status,
-        "arms": group.arms,
         "scope": "shared" if shared and len(group.arms) >= len(colour) else ", ".join(group.arms) or "shared",
         "colours": [colour.get(arm, "var(--ink)") for arm in group.arms] if len(group.arms) < max(2, len(colour)) else [],
         "summary": group.first.get("summary") or "",
@@ -135,7 +134,7 @@ def _step(group: Group, rows: list[Group], colour: dict[str, str]) -> dict[str, 
             (s["metric"].replace("_", " "), f"{figure(s['value'], s.get('unit', ''))}", _score_unit(s), s.get("n", 1))
             for s in group.first.get("scores") or []
         ],
-        "keys": [(step.get("seed"), str(step.get("key", "")), str(step.get("folder", ""))) for step in group.steps],
+        "keys": [(step.get("seed"), str(step.get("key", ""))) for step in group.steps],
     }  # fmt: skip
 
 

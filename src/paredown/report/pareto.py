@@ -17,7 +17,6 @@ from paredown.report.table import ZEROS, Table, unit_beside
 
 LEAST = 0.0005  # share by which arms must differ in a cost for it to be an axis
 SIDES = ("lower", "higher")
-PREFERRED = "interval"
 CUT = " Whiskers without an end reach beyond the picture."
 BUSY = "the machine was busy, so speeds are unsteady: do not compare them"
 
@@ -82,17 +81,18 @@ def view(summary: dict[str, Any], groups: Sequence[Group], colours: dict[str, st
         }
         for row in table.rows
     ]
+    busy = BUSY if unsteady(groups) else ""
     pairs = [[_pair(table, cost, metric, arms) for cost in costs] for metric in metrics]
     data: dict[str, Any] = {
         "arms": arms,
-        "costs": [_axis(table, i, BUSY if unsteady(groups) else "") for i in costs],
+        "costs": [_axis(table, i, busy) for i in costs],
         "metrics": [_axis(table, i) for i in metrics],
         "pairs": pairs,
         "start": {"cost": next((i for i, pair in enumerate(pairs[last]) if len(pair["front"]) > 1), 0), "metric": last},
         "n": _seeds(table),
     }
     cut = any(p and (p.get("low") == 0 or p.get("high") == 1) for axis in data["costs"] + data["metrics"] for p in axis["points"])
-    return {"data": data, "note": _note(table) + (CUT if cut else ""), "tables": _tables(data, table, metrics)}
+    return {"data": data, "note": _note(table) + (CUT if cut else ""), "tables": _tables(data)}
 
 
 def _axis(table: Table, index: int, busy: str = "") -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _pair(table: Table, cost: int, metric: int, arms: Sequence[dict[str, Any]]) 
     for point in points:
         if point not in best:
             by = [p for p in best if beats(p, point, *sides)]
-            overlap = table.sure == PREFERRED and not any(beats_surely(p, point, *sides) for p in by)
+            overlap = table.sure == "interval" and not any(beats_surely(p, point, *sides) for p in by)
             names = ", ".join(arms[p.arm]["name"] for p in by)
             beaten[str(point.arm)] = f"beaten by {names}" + (", but their intervals overlap" if overlap else "")
     return {"front": [p.arm for p in best], "beaten": beaten}
@@ -158,16 +158,15 @@ def _note(table: Table) -> str:
     )
 
 
-def _tables(data: dict[str, Any], table: Table, metrics: Sequence[int]) -> list[dict[str, Any]]:
+def _tables(data: dict[str, Any]) -> list[dict[str, Any]]:
     """The same in words: for each quality a table of the arms, with each cost and whether the arm is on that front."""
     found = []
-    for number, _ in enumerate(metrics):
-        quality = data["metrics"][number]
+    for quality, pairs in zip(data["metrics"], data["pairs"], strict=True):
         rows = []
         for arm, entry in enumerate(data["arms"]):
             point = quality["points"][arm]
             cells = []
-            for cost, pair in zip(data["costs"], data["pairs"][number], strict=True):
+            for cost, pair in zip(data["costs"], pairs, strict=True):
                 at = cost["points"][arm]
                 on = "on the front" if arm in pair["front"] else pair["beaten"].get(str(arm), "")
                 cells.append({"text": at["text"] if at else NONE, "range": (at or {}).get("range", ""), "on": on})
