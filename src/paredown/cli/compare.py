@@ -8,19 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paredown.cli.options import (
-    DEFAULT,
-    DebugOption,
-    EngineOption,
-    JobsOption,
-    JsonOption,
-    NoReportOption,
-    ProcessesOption,
-    RecipeArgument,
-    SetOption,
-    SizeOption,
-    WorkspaceOption,
-)
+from paredown.cli import options
 
 if TYPE_CHECKING:
     from paredown.core.plan import Plan
@@ -39,18 +27,18 @@ OnlyOption = Annotated[bool, typer.Option("--only", help="Leave out seeds that r
 
 
 def compare(
-    recipe: RecipeArgument,
+    recipe: options.RecipeArgument,
     seeds: SeedsOption = "",
     only: OnlyOption = False,
-    settings: SetOption = None,
-    size: SizeOption = "",
-    workspace: WorkspaceOption = DEFAULT,
-    jobs: JobsOption = 1,
-    processes: ProcessesOption = 0,
-    engine: EngineOption = "local",
-    no_report: NoReportOption = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    settings: options.SetOption = None,
+    size: options.SizeOption = "",
+    workspace: options.WorkspaceOption = options.DEFAULT,
+    jobs: options.JobsOption = 1,
+    processes: options.ProcessesOption = 0,
+    engine: options.EngineOption = "local",
+    no_report: options.NoReportOption = False,
+    as_json: options.JsonOption = False,
+    debug: options.DebugOption = False,
 ) -> int:
     from paredown.cli import running, screen
     from paredown.core import recipe as recipes

@@ -6,19 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from paredown.cli.options import (
-    DEFAULT,
-    DebugOption,
-    EngineOption,
-    JobsOption,
-    JsonOption,
-    NoReportOption,
-    ProcessesOption,
-    RecipeArgument,
-    SetOption,
-    SizeOption,
-    WorkspaceOption,
-)
+from paredown.cli import options
 
 HELP = """Run a recipe: make what is not made yet, print the answer and where the report lies.
 
@@ -29,17 +17,17 @@ LEAST_SEEDS = 3
 
 
 def run(
-    recipe: RecipeArgument,
-    settings: SetOption = None,
-    workspace: WorkspaceOption = DEFAULT,
-    jobs: JobsOption = 1,
-    processes: ProcessesOption = 0,
-    engine: EngineOption = "local",
-    size: SizeOption = "",
+    recipe: options.RecipeArgument,
+    settings: options.SetOption = None,
+    workspace: options.WorkspaceOption = options.DEFAULT,
+    jobs: options.JobsOption = 1,
+    processes: options.ProcessesOption = 0,
+    engine: options.EngineOption = "local",
+    size: options.SizeOption = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, print the plan and what it will take, run nothing.")] = False,
-    no_report: NoReportOption = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
+    no_report: options.NoReportOption = False,
+    as_json: options.JsonOption = False,
+    debug: options.DebugOption = False,
 ) -> int:
     from paredown.core import plan as plans
     from paredown.core import recipe as recipes
