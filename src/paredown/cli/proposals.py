@@ -259,7 +259,7 @@ def _speeds(plan: Plan, place: Workspace) -> list[tuple[float, float]]:
     for task in tasks:
         record = place.find(task.key, task.use)
         if record:
-            made = record.result(type(task.strategy).signature().result)
+            made = record.result(task.gives)
             assert isinstance(made, Scores)
             rate = made.value("decode_tokens_per_second")  # of all prompts that are answered at once
             found.append((made.value("parameters"), 1000 * float(record.knobs.get("batch") or 1) / rate))
@@ -273,7 +273,7 @@ def passes(points: Points, workspace: Path, tokens: float) -> tuple[float, float
     there = {key: record for key, record in records.items() if record}
     if len(there) < len(records):
         return None
-    kinds = {key: type(points.plan.tasks[key].strategy).signature().result for key in there}
+    kinds = {key: points.plan.tasks[key].gives for key in there}
     data = plans.resolve(task, there, kinds).get("tokens")
     if not isinstance(data, Tokens) or not data.tokens:
         return None

@@ -9,7 +9,6 @@ from paredown.artifacts.corpus import Corpus
 from paredown.artifacts.examples import Examples
 from paredown.artifacts.scores import Scores
 from paredown.cli import tables
-from paredown.cli.tables import result
 from paredown.core import compare, machine
 from paredown.core.ledger import Ledger
 from paredown.core.plan import Plan, Source, Task
@@ -103,7 +102,7 @@ def _step(plan: Plan, task: Task, record: Record | None, cached: bool, workspace
     }  # fmt: skip
     if record is None:
         return row
-    made = result(plan, task.key, record)
+    made = record.result(task.gives)
     row |= {
         "summary": record.summary,
         "cost": record.cost,

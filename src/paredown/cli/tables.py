@@ -10,7 +10,6 @@ from typing import Any
 from paredown.artifacts.model import Model
 from paredown.artifacts.scores import Score, Scores
 from paredown.core import compare
-from paredown.core.artifact import Artifact, Bundle
 from paredown.core.compare import Read, Reading
 from paredown.core.plan import Plan, Task
 from paredown.core.workspace import Record
@@ -26,17 +25,12 @@ COSTS = (  # title, unit, better
 )
 
 
-def result(plan: Plan, key: str, record: Record) -> Artifact | Bundle:
-    """The result of a finished step as handles."""
-    return record.result(type(plan.tasks[key].strategy).signature().result)
-
-
 def reader(plan: Plan, records: dict[str, Record]) -> Read:
     """How verdicts read a metric: the row of a finished measurement, with its items."""
 
     @functools.cache
     def measured(key: str) -> tuple[dict[str, Score], Any]:
-        made = result(plan, key, records[key])
+        made = records[key].result(plan.tasks[key].gives)
         return ({row.metric: row for row in made.rows()}, made.items()) if isinstance(made, Scores) else ({}, None)
 
     def read(arm: str, seed: int, step: str, metric: str) -> Reading | None:
@@ -113,7 +107,7 @@ def _all_metrics(plan: Plan, records: dict[str, Record]) -> dict[str, tuple[str,
     found = {}
     for task in plan.tasks.values():
         if task.key in records:
-            made = result(plan, task.key, records[task.key])
+            made = records[task.key].result(task.gives)
             if isinstance(made, Scores):
                 for row in made.rows():
                     found[f"{task.name} {row.metric.replace('_', ' ')}"] = (task.name, row.metric)
@@ -129,7 +123,7 @@ def final_model(plan: Plan, arm: str, seed: int) -> Task | None:
     """The last step of an arm that makes a model."""
     found = None
     for task in plan.tasks.values():
-        if any((a, s) == (arm, seed) for a, s, _ in task.cells) and type(task.strategy).signature().result is Model:
+        if any((a, s) == (arm, seed) for a, s, _ in task.cells) and task.gives is Model:
             found = task
     return found
 

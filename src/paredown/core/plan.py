@@ -53,6 +53,11 @@ class Task:
     def arms(self) -> list[str]:
         return list(dict.fromkeys(cell[0] for cell in self.cells))
 
+    @property
+    def gives(self) -> Any:
+        """The annotation of its result."""
+        return type(self.strategy).signature().result
+
     def sources(self) -> list[Source]:
         found = []
         for value in self.inputs.values():
@@ -249,7 +254,7 @@ def estimates(plan: Plan, workspace: Workspace) -> dict[str, dict[str, float]]:
         record = workspace.find(task.key, task.use)
         if record:
             records[task.key] = record
-            annotations[task.key] = type(task.strategy).signature().result
+            annotations[task.key] = task.gives
         else:
             guesses[task.key] = task.strategy.estimate(resolve(task, records, annotations, guesses))
     return guesses

@@ -123,7 +123,7 @@ def _needs(task: Task, done: dict[str, Record]) -> dict[str, Record]:
 
 
 def _annotations(plan: Plan, task: Task) -> dict[str, Any]:
-    return {s.key: type(plan.tasks[s.key].strategy).signature().result for s in task.sources()}
+    return {s.key: plan.tasks[s.key].gives for s in task.sources()}
 
 
 def _in_order(
