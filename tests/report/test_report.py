@@ -69,6 +69,13 @@ def test_change_and_decimals():
     assert numbers.decimals_for([16400.0]) == 0
 
 
+def test_a_score_in_seconds_says_its_unit_once():
+    summary = sample.summary()
+    units = ("s", "bytes", "bits/byte")
+    summary["steps"] = [sample.step("a", [], 0, "x.a", {}, 1, scores=[{"metric": "m", "value": 2.5, "unit": unit} for unit in units])]
+    assert [score[1:3] for score in page.build(summary)["steps"][0]["scores"]] == [("2.5 s", ""), ("2 B", ""), ("2.5", "bits/byte")]
+
+
 def test_thinning_keeps_the_mean():
     points = [[i, i * 10.0, float(i)] for i in range(900)]
     thinned, each = charts.thin(points)

@@ -12,6 +12,7 @@ from typing import Any
 from paredown.core.plan import Forecast, Plan, Task
 from paredown.core.runner import Reporter
 from paredown.core.workspace import Record
+from paredown.report import numbers
 
 WIDTH = 100
 
@@ -29,24 +30,11 @@ def unicode_terminal(stream: Any = None) -> bool:
 
 
 def seconds(value: float | None) -> str:
-    if value is None:
-        return "-"
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    if minutes < 60:
-        return f"{minutes} m {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} m"
+    return "-" if value is None else numbers.duration(value)
 
 
 def size(value: float | None) -> str:
-    if value is None:
-        return "-"
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(value) < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
+    return "-" if value is None else numbers.size(value)
 
 
 def count(value: float) -> str:

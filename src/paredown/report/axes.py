@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paredown.report.numbers import SECONDS
+from paredown.report.numbers import SECONDS, SIZES, scientific
 
 TICKS = 5  # about as many
 REACH = 0.75  # how far bounds may stretch an axis on either side, as a share of the values' own range
 MARGIN = 0.08  # of the range, left free on either side
 WIDE = 20.0  # a positive range whose ends are further apart than this factor is drawn on a log scale
 SCALES = {
-    "bytes": ((1e12, " TB"), (1e9, " GB"), (1e6, " MB"), (1e3, " kB"), (1.0, " B")),
+    "bytes": tuple((scale, f" {name}") for scale, name in SIZES),
     **dict.fromkeys(SECONDS, ((3600.0, " h"), (60.0, " min"), (1.0, " s"))),
 }
 COUNTS = ((1e9, "B"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -59,7 +59,7 @@ def _linear_ticks(low: float, high: float, unit: str) -> list[tuple[float, str]]
     found = [n * step * scale for n in range(first, last + 1)]
     if unit == "FLOPs":
         digits = max((_digits(tick, step * scale) for tick in found if tick), default=0)
-        return [(tick, _exponent(tick, digits)) for tick in found]
+        return [(tick, scientific(tick, digits)) for tick in found]
     return [(tick, f"{tick / scale:,.{decimals}f}{suffix}".replace("-", "−")) for tick in found]
 
 
@@ -81,7 +81,7 @@ def round_step(value: float) -> float:
 def short(value: float, unit: str = "") -> str:
     """A tick of its own: 500k, 2 MB, 5e12."""
     if unit == "FLOPs":
-        return _exponent(value, 0)
+        return scientific(value, 0)
     scale, suffix = _scale(abs(value), unit)
     return f"{value / scale:,.10g}{suffix}"
 
@@ -96,10 +96,3 @@ def _scale(value: float, unit: str) -> tuple[float, str]:
 def _digits(value: float, step: float) -> int:
     """Decimals of the mantissa with which `value` is written exactly in multiples of `step`."""
     return max(0, math.floor(math.log10(abs(value)) + 1e-12) - math.floor(math.log10(step) + 1e-12))
-
-
-def _exponent(value: float, digits: int) -> str:
-    if not value:
-        return "0"
-    mantissa, _, exponent = f"{value:.{digits}e}".partition("e")
-    return f"{mantissa}e{int(exponent)}"

@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from paredown.report.numbers import SECONDS, between, change, decimals_for, decimals_of_interval, figure, signed, usable
+from paredown.core.compare import ALLOWED
+from paredown.report.numbers import beside, between, change, decimals_for, decimals_of_interval, figure, signed, usable
 
-KINDS = {"holds": "holds", "fails": "fails", "undecided": "undecided"}  # everything else is no verdict
-MARKS = {"holds": "✓", "fails": "✕", "undecided": "≈", "none": "–"}
-EQUAL = 0.01  # share by which budgets may be apart
-NAMES = {"flops": "FLOPs"}
-UNITS = {"flops": "FLOPs", "seconds": "seconds"}  # of budgets; all others are counts
+MARKS = {"holds": "✓", "fails": "✕", "undecided": "≈", "none": "–"}  # none: every other verdict
+NAMES = {"flops": "FLOPs", "nominal_flops": "nominal FLOPs"}
+UNITS = {"flops": "FLOPs", "nominal_flops": "FLOPs", "seconds": "seconds"}  # of budgets; all others are counts
 ROOM = 0.07  # of a plot's width, free on either side
 CLOSE = 11.0  # percent of a plot's width below which two centred texts would touch
 
@@ -55,7 +54,7 @@ def _widen(values: Sequence[float]) -> tuple[float, float]:
 
 def _card(claim: dict[str, Any], scale: tuple[float, float], colours: dict[str, str], summary: dict[str, Any]) -> dict[str, Any]:
     verdict = str(claim.get("verdict") or "no verdict")
-    kind = KINDS.get(verdict, "none")
+    kind = verdict if verdict in MARKS else "none"
     text, says = str(claim.get("text") or ""), str(claim.get("says") or "")
     return {
         "verdict": verdict,
@@ -91,7 +90,7 @@ def _budget(budget: Any) -> str:
     unit = "" if name == "seconds" else f" {NAMES.get(name, name)}"
     apart = budget.get("apart")
     share = f" ({apart:.1%} apart)" if usable(apart) else ""
-    word = "" if not usable(apart) else "equal" if apart <= EQUAL else "not equal"
+    word = "" if not usable(apart) else "equal" if apart <= ALLOWED else "not equal"
     amount = f"{one}{unit} in both arms" if one == two else f"{one} and {two}{unit}"
     return f"budget {word}: {amount}{share}" if word else f"budget: {amount}"
 
@@ -133,7 +132,7 @@ def _plot(claim: dict[str, Any], scale: tuple[float, float]) -> dict[str, Any] |
     left, right = _sides(str(claim.get("arm")), str(claim.get("other")), better)
     return {
         "difference": signed(difference, unit, decimals),
-        "unit": "" if unit in ("bytes", *SECONDS) else unit,
+        "unit": beside(unit),
         "share": change(means[0], means[1]) if len(means) == 2 else "",
         "interval": interval,
         "at": at(difference),

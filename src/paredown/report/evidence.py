@@ -186,7 +186,7 @@ def _section(run: Run) -> list[str]:
         cells = []
         for i in shown:
             unit = table["columns"][i]["unit"]
-            text = duration(row["values"][i]) if unit == "s" and row["values"][i] is not None else figure(row["values"][i], unit)
+            text = figure(row["values"][i], unit)
             if row["interval"][i] and table["columns"][i]["kind"] == "metric":
                 text += f" ({figure(row['interval'][i][0], unit)} to {figure(row['interval'][i][1], unit)})"
             cells.append(text)

@@ -10,7 +10,7 @@ from typing import TypeGuard
 NONE = "–"
 SECONDS = ("seconds", "s")
 COUNTED = ("parameters", "weights", "tokens")
-SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 
 
 def usable(value: object) -> TypeGuard[float]:
@@ -38,6 +38,11 @@ def figure(value: float | None, unit: str = "", decimals: int | None = None) -> 
     return f"{sign}{abs(value):,.0f}" if abs(value) >= 1000 else f"{sign}{abs(value):.4g}"
 
 
+def beside(unit: str) -> str:
+    """The unit that must stand beside a figure, which writes some itself."""
+    return "" if unit in ("bytes", *SECONDS) else unit
+
+
 def decimals_for(values: Sequence[float | None]) -> int:
     """Decimals with which the largest of `values` shows four digits, for a column of one precision."""
     largest = max((abs(v) for v in values if v is not None and usable(v)), default=0.0)
@@ -53,7 +58,7 @@ def size(value: float | None) -> str:
 
 
 def _bytes(value: float) -> tuple[float, str]:
-    return next(((scale, name) for scale, name in SIZES if abs(value) >= scale), (1.0, "B"))
+    return next(((scale, name) for scale, name in SIZES if abs(value) >= scale), SIZES[-1])
 
 
 def count(value: float | None) -> str:
@@ -66,13 +71,13 @@ def count(value: float | None) -> str:
     return f"{value / 1e3:,.1f}k" if abs(value) >= 1e4 else f"{value:,.0f}"
 
 
-def scientific(value: float | None) -> str:
+def scientific(value: float | None, decimals: int = 1) -> str:
     """FLOPs: 8.1e12."""
     if value is None:
         return NONE
     if not value:
         return "0"
-    digits, _, exponent = f"{value:.1e}".partition("e")
+    digits, _, exponent = f"{value:.{decimals}e}".partition("e")
     return f"{digits}e{int(exponent)}"
 
 
@@ -103,8 +108,7 @@ def change(value: float | None, base: float | None) -> str:
 def precise(value: float, unit: str = "", decimals: int | None = None) -> str:
     """A value with the digits that tell close ones apart: 8.142e12, 660,608, 2.641 MB."""
     if unit == "FLOPs":
-        digits, _, exponent = f"{value:.3e}".partition("e")
-        return f"{digits}e{int(exponent)}" if value else "0"
+        return scientific(value, 3)
     if unit in COUNTED:
         return f"{value:,.0f}"
     if unit == "bytes":

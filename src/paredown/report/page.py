@@ -8,7 +8,7 @@ from typing import Any
 
 from paredown.core.errors import DataError, MissingExtra
 from paredown.report import answer, charts, claims, graph, pareto
-from paredown.report.numbers import NONE, count, duration, figure, moment, scientific, size
+from paredown.report.numbers import NONE, beside, count, duration, figure, moment, scientific, size
 from paredown.report.steps import Group, colours, groups
 
 HERE = Path(__file__).parent
@@ -131,16 +131,11 @@ def _step(group: Group, rows: list[Group], colour: dict[str, str]) -> dict[str, 
         "inputs": [(k, str(v)) for k, v in (group.first.get("inputs") or {}).items()],
         "facts": [(k.replace("_", " "), _plain(v)) for k, v in (group.first.get("facts") or {}).items()],
         "scores": [
-            (s["metric"].replace("_", " "), f"{figure(s['value'], s.get('unit', ''))}", _score_unit(s), s.get("n", 1))
+            (s["metric"].replace("_", " "), figure(s["value"], str(s.get("unit") or "")), beside(str(s.get("unit") or "")), s.get("n", 1))
             for s in group.first.get("scores") or []
         ],
         "keys": [(step.get("seed"), str(step.get("key", ""))) for step in group.steps],
     }  # fmt: skip
-
-
-def _score_unit(score: dict[str, Any]) -> str:
-    unit = str(score.get("unit") or "")
-    return "" if unit == "bytes" else unit
 
 
 def _how(group: Group) -> str:

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from paredown.report.numbers import SECONDS, usable
+from paredown.report.numbers import COUNTED, SECONDS, beside, usable
 
 ZEROS = ("non-zero", "nonzero")  # columns that count zeros: a fact, and no saving where no kernel uses them
-COST_UNITS = ("FLOPs", "bytes", "weights", "parameters", "tokens", "ms", "joules", *SECONDS)
+COST_UNITS = ("FLOPs", "bytes", "ms", "joules", *COUNTED, *SECONDS)
 
 
 @dataclass
@@ -63,7 +63,7 @@ def unit_beside(column: dict[str, Any]) -> str:
     """The unit where neither the title nor the figures say it."""
     unit, title = str(column.get("unit") or ""), str(column["title"]).lower()
     said = any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", title) for name in (unit.lower(), unit.lower().replace("/", " per ")))
-    return "" if said or unit in ("bytes", "weights", "parameters", *SECONDS) else unit
+    return "" if said or unit in ("weights", "parameters") else beside(unit)
 
 
 def apart(one: tuple[float, float] | None, two: tuple[float, float] | None) -> bool:
