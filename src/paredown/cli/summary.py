@@ -38,8 +38,8 @@ def build(
     recipe = plan.recipe
     curves = ledger.curves(list(records))
     steps = [_step(plan, task, records.get(task.key), task.key in cached, workspace, curves) for task in plan.tasks.values()]
-    table = tables.build(plan, records)
     read = tables.reader(plan, records)
+    table = tables.build(plan, records, read)
     claims = [compare.judge(claim, plan, records, read) for claim in recipe.claims] if status == "done" else []
     fresh = [r for key, r in records.items() if key not in cached]
     energies = [r.cost.get("energy_joules") for r in fresh]

@@ -48,9 +48,9 @@ def reader(plan: Plan, records: dict[str, Record]) -> Read:
     return read
 
 
-def build(plan: Plan, records: dict[str, Record]) -> dict[str, Any]:
+def build(plan: Plan, records: dict[str, Record], read: Read) -> dict[str, Any]:
     """The recipe's metrics as means over seeds, then what it took and what it weighs."""
-    recipe, read = plan.recipe, reader(plan, records)
+    recipe = plan.recipe
     columns: list[dict[str, str]] = []
     wanted = dict(recipe.summary) or _all_metrics(plan, records)
     cells: dict[str, list[list[float | None]]] = {arm: [] for arm in recipe.arms}
