@@ -187,16 +187,16 @@ def _at_once(
 
 
 def _ready(plan: Plan, done: dict[str, Record], pending: dict[Future[tuple[Record, bool]], Task], jobs: int) -> list[Task]:
-    """What may begin now. A step that measures time runs alone, as another beside it would be measured too."""
-    running = list(pending.values())
-    if any(task.strategy.measures_time for task in running):
-        return []
-    asked = {task.key for task in running}
+    """What may begin now. A step that measures time runs alone, as another beside it would be measured too.
+
+    It begins only where nothing runs and no other step could; until it ends, nothing more comes free.
+    """
+    asked = {task.key for task in pending.values()}
     free = [t for t in plan.tasks.values() if t.key not in done and t.key not in asked and all(s.key in done for s in t.sources())]
     untimed = [task for task in free if not task.strategy.measures_time]
     if untimed:
-        return untimed[: jobs - len(running)]
-    return free[:1] if not running else []
+        return untimed[: jobs - len(pending)]
+    return [] if pending else free[:1]
 
 
 def _remote(task: Task, path: Path, needs: dict[str, Record], annotations: dict[str, Any], engine: Engine) -> tuple[Record, bool]:
