@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from paredown.report.numbers import between, change, decimals_for, figure, usable
-from paredown.report.steps import Group, knobs_of
+from paredown.report.steps import INK, Group, knobs_of
 from paredown.report.table import ZEROS, Table, apart, unit_beside
 
 STEADY = 1.5  # most that the fastest of a speed's repeats may be over the slowest
 MOST = 7  # columns that stand beside each other on a wide screen
 DECIDED = ("holds", "fails", "undecided")
-INK = "var(--ink)"
 
 
 def verdict(summary: dict[str, Any]) -> dict[str, str]:

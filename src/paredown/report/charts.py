@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from paredown.report.numbers import usable
-from paredown.report.steps import Group
+from paredown.report.steps import INK, Group
 
 POINTS = 300  # most points a line has; more are averaged in order
 SHARED = "every arm"
-INK, MUTED, LINE = "var(--ink)", "var(--muted)", "var(--line)"
+MUTED, LINE = "var(--muted)", "var(--line)"
 HELD_OUT = "held_out_loss"
 UNITS = {"loss": "nats/token"}
 

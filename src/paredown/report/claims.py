@@ -8,6 +8,7 @@ from typing import Any
 
 from paredown.core.compare import ALLOWED
 from paredown.report.numbers import beside, between, change, decimals_for, decimals_of_interval, figure, signed, usable
+from paredown.report.steps import INK
 
 MARKS = {"holds": "✓", "fails": "✕", "undecided": "≈", "none": "–"}  # none: every other verdict
 NAMES = {"flops": "FLOPs", "nominal_flops": "nominal FLOPs"}
@@ -66,7 +67,7 @@ def _card(claim: dict[str, Any], scale: tuple[float, float], colours: dict[str, 
         "how": _how(claim, len(summary.get("seeds") or [0])),
         "budget": _budget(claim.get("budget")),
         "extra": str(claim.get("extra") or ""),
-        "colour": colours.get(str(claim.get("arm")), "var(--ink)"),
+        "colour": colours.get(str(claim.get("arm")), INK),
         "means": _means(claim, colours),
         "plot": _plot(claim, scale),
     }
@@ -102,7 +103,7 @@ def _means(claim: dict[str, Any], colours: dict[str, str]) -> list[dict[str, str
     unit = str(claim.get("unit") or "")
     decimals = max(decimals_for(means), _decimals(claim))
     return [
-        {"arm": str(claim.get(side)), "colour": colours.get(str(claim.get(side)), "var(--ink)"), "text": figure(mean, unit, decimals)}
+        {"arm": str(claim.get(side)), "colour": colours.get(str(claim.get(side)), INK), "text": figure(mean, unit, decimals)}
         for side, mean in zip(("arm", "other"), means, strict=True)
     ]
 

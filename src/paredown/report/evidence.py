@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from paredown.core.evidence import INDEX
 from paredown.core.plan import Plan, Task, parts_used
 from paredown.core.strategy import Part
 from paredown.core.systems import System, systems
+from paredown.report import write_text
 from paredown.report.numbers import duration, figure, scientific, size
 
 KEPT = ("recipe", "file", "description", "arms", "reference", "control", "seeds", "claims", "table", "machine", "versions")
@@ -57,8 +57,8 @@ def write(system: System, runs: list[Run], size_name: str, folder: Path) -> dict
         "arxiv": system.arxiv,
         "runs": [_kept(run) for run in runs],
     }
-    _replace(folder / f"{stem}.json", json.dumps(_finite(stored), indent=1, sort_keys=True, allow_nan=False) + "\n")
-    _replace(folder / f"{stem}.md", "\n".join(page(system, runs, entry)) + "\n")
+    write_text(folder / f"{stem}.json", json.dumps(_finite(stored), indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_text(folder / f"{stem}.md", "\n".join(page(system, runs, entry)) + "\n")
     refresh(folder, entry)
     return entry
 
@@ -220,7 +220,7 @@ def refresh(folder: Path, entry: dict[str, Any] | None = None) -> None:
         for name, verdicts in known[number]["strategies"].items():
             strategies.setdefault(name, []).extend([int(number), verdict] for verdict in dict.fromkeys(verdicts))
     stored = {"format": 1, "systems": {n: known[n] for n in sorted(known, key=int)}, "strategies": dict(sorted(strategies.items()))}
-    _replace(folder / INDEX, json.dumps(stored, indent=1) + "\n")
+    write_text(folder / INDEX, json.dumps(stored, indent=1) + "\n")
     every = Counter(verdict for item in known.values() for verdict in item["verdicts"])
     lines = [
         "# Evidence",
@@ -237,10 +237,4 @@ def refresh(folder: Path, entry: dict[str, Any] | None = None) -> None:
         name = f"[{system}]({row['file']})" if row else str(system)
         said = f"{counted(row['verdicts'])} | {duration(row['seconds'])}" if row else "not proved yet | "
         lines.append(f"| {name} | {system.title}, [arXiv {system.arxiv}](https://arxiv.org/abs/{system.arxiv}) | {system.stage} | {said} |")
-    _replace(folder / "README.md", "\n".join(lines) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    write_text(folder / "README.md", "\n".join(lines) + "\n")

@@ -9,7 +9,7 @@ from typing import Any
 from paredown.core.errors import DataError, MissingExtra
 from paredown.report import answer, charts, claims, graph, pareto
 from paredown.report.numbers import NONE, beside, count, duration, figure, moment, scientific, size
-from paredown.report.steps import Group, colours, groups
+from paredown.report.steps import INK, Group, colours, groups
 
 HERE = Path(__file__).parent
 FORMAT = 1
@@ -67,7 +67,7 @@ def build(summary: dict[str, Any]) -> dict[str, Any]:
         "table": answer.table_of(summary, colour),
         "savings": answer.savings(summary, colour, rows),
         "unsteady": answer.unsteady(rows),
-        "colour": lambda arm: colour.get(arm, "var(--ink)"),
+        "colour": lambda arm: colour.get(arm, INK),
         "arms": list(colour),
         "control": summary.get("control"),
         "reference": summary.get("reference"),
@@ -107,7 +107,7 @@ def _step(group: Group, rows: list[Group], colour: dict[str, str]) -> dict[str, 
         "strategy": group.strategy,
         "status": group.status,
         "scope": "shared" if shared and len(group.arms) >= len(colour) else ", ".join(group.arms) or "shared",
-        "colours": [colour.get(arm, "var(--ink)") for arm in group.arms] if len(group.arms) < max(2, len(colour)) else [],
+        "colours": [colour.get(arm, INK) for arm in group.arms] if len(group.arms) < max(2, len(colour)) else [],
         "summary": group.first.get("summary") or "",
         "error": group.first.get("error") or "",
         "seconds": cost["seconds"] or 0,

@@ -12,7 +12,7 @@ from typing import Any
 from paredown.report.answer import unsteady
 from paredown.report.axes import axis
 from paredown.report.numbers import NONE, between, decimals_for, precise
-from paredown.report.steps import Group, knobs_of
+from paredown.report.steps import INK, Group, knobs_of
 from paredown.report.table import ZEROS, Table, unit_beside
 
 LEAST = 0.0005  # share by which arms must differ in a cost for it to be an axis
@@ -75,7 +75,7 @@ def view(summary: dict[str, Any], groups: Sequence[Group], colours: dict[str, st
         {
             "name": str(row["arm"] or row["label"]),
             "label": str(row["label"]),
-            "colour": colours.get(row["arm"], "var(--ink)"),
+            "colour": colours.get(row["arm"], INK),
             "knobs": knobs_of(groups, row["arm"]),
             "note": row.get("note") or "",
         }

@@ -11,6 +11,7 @@ from paredown.report.numbers import usable
 
 KNOBS = 5  # shown of a step where all are its own
 PALETTE = 6  # colours beside the grey of the control
+INK = "var(--ink)"  # the colour of what is no arm's
 MEASURES = ("measure.", "infer.")
 WORST = ("failed", "waiting", "skipped", "done", "cached")
 
