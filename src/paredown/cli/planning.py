@@ -46,7 +46,6 @@ def plan(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> int:
-    from paredown.cli import planning_text, screen
     from paredown.core.errors import UserError
 
     limits = parse_budget(budget)
@@ -56,6 +55,8 @@ def plan(
         raise UserError("give a recipe or --fit FILE" + (", not both" if recipe else ""), todo="paredown plan --help")
     if verify and (recipe is None or not budget):
         raise UserError("--verify trains what is proposed, so it needs a recipe and a budget", todo="add --budget flops=...")
+    from paredown.cli import planning_text, screen
+
     if file is not None:
         found = _of_file(file, limits, parameters, resamples)
         lines = planning_text.of_file(found)

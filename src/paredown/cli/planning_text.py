@@ -7,9 +7,9 @@ from typing import Any
 
 from paredown.cli import screen
 from paredown.cli.screen import WIDTH, number, size, text_table
+from paredown.engines.scaling_laws import NAMES
 
 AROUND = 2  # sizes shown on each side of the best one
-NAMES = ("E", "A", "B", "alpha", "beta")
 
 
 def of_file(found: dict[str, Any]) -> list[str]:

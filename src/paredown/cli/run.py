@@ -13,7 +13,6 @@ HELP = """Run a recipe: make what is not made yet, print the answer and where th
 Example: paredown run recipes/quickstart.yaml --set tokens.vocab_size=2048
 """
 LEFT_OUT = ("tokens or examples seen", "seconds to get there")  # of the table's columns, for want of room; `compare` shows all
-LEAST_SEEDS = 3
 
 
 def run(
@@ -89,6 +88,7 @@ def answer(found: dict[str, Any], plan: Any) -> list[str]:
     """The table that answers the recipe's question, and where to look next."""
     from paredown.cli.running import footer
     from paredown.cli.screen import number, text_table
+    from paredown.core.compare import LEAST_SEEDS
 
     table = found["table"]
     lines = [""]

@@ -19,7 +19,7 @@ SAMPLES = 6
 REJECTED = 3  # shown of each rule
 MOST_REJECTED = 40
 TEXT = 600  # characters shown of a rejected document
-ONE_SEED = "1 seed: no verdict. Differences between arms of one run may be noise; a verdict takes 3 seeds."
+ONE_SEED = f"1 seed: no verdict. Differences between arms of one run may be noise; a verdict takes {compare.LEAST_SEEDS} seeds."
 
 
 def build(
