@@ -53,7 +53,7 @@ def test_nothing_found_says_what_there_is() -> None:
 
 @pytest.mark.parametrize("proof", ["", "holds, undecided (080)"])
 def test_no_line_is_wider_than_100_and_nothing_is_lost(proof: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "evidence", lambda name: proof)
+    monkeypatch.setattr("paredown.core.evidence.in_words", lambda name: proof)
     found = catalog.entries()
     text = "\n".join(listing.lines(found))
     assert max(map(len, text.splitlines())) <= 100
@@ -71,7 +71,7 @@ def test_columns_line_up_and_an_empty_one_is_left_out(monkeypatch: pytest.Monkey
     assert second.startswith("prune.longer  data     before         Two Two")
     assert rest
     assert all(line.startswith(" " * first.index("One") + "Two") or line.strip().startswith("ends") for line in rest)
-    monkeypatch.setattr(listing, "evidence", lambda name: "holds" if name == "prune.a" else "")
+    monkeypatch.setattr("paredown.core.evidence.in_words", lambda name: "holds" if name == "prune.a" else "")
     assert next(listing.lines([short, long])) == "prune.a       weights  during, after  holds  One."
 
 

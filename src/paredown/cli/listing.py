@@ -85,19 +85,14 @@ def select(family: str, wanted: dict[str, list[str]]) -> list[Entry]:
     return found
 
 
-def evidence(name: str) -> str:
-    """What proofs say of the strategy in a few words; empty where there is none."""
-    from paredown.core.evidence import in_words
-
-    return in_words(name)
-
-
 def lines(entries: Sequence[Entry]) -> Iterator[str]:
     """The entries as text in columns; a column that would be empty is left out."""
+    from paredown.core.evidence import in_words
+
     rows = []
     for e in entries:
         place = taxonomy.parse(e.tags)
-        rows.append((e.name, ", ".join(place["what"]), ", ".join(place["when"]), evidence(e.name)))
+        rows.append((e.name, ", ".join(place["what"]), ", ".join(place["when"]), in_words(e.name)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for e, row in zip(entries, rows, strict=True):
         head = "".join(f"{cell:<{width}}  " for cell, width in zip(row, widths, strict=True) if width)
