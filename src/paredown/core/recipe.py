@@ -97,8 +97,7 @@ class Recipe:
     summary: dict[str, tuple[str, str]]  # title -> (step, metric)
     reference: str | None = None  # the arm that the others are compared with in tables
     control: str | None = None  # the arm that is the honest control
-    size: str = ""  # which of its sizes this is; empty: as it stands
-    sizes: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()  # the names of all of them
     paper: Paper | None = None
 
 

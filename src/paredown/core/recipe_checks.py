@@ -74,7 +74,6 @@ class RecipeChecker(ClaimChecker):
             summary,
             names["reference"],
             control,
-            size,
             tuple(sizes),
             paper,
         )

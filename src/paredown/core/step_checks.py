@@ -134,7 +134,7 @@ class StepChecker:
     def _steps(self, nodes: dict[str, Node]) -> dict[str, Step]:
         steps = {name: self._step(name, node) for name, node in nodes.items()}
         for step in steps.values():
-            self._hand_through(step, steps)
+            self._hand_through(step)
         for step in steps.values():
             self._check_references(step, steps)
         return steps
@@ -309,7 +309,7 @@ class StepChecker:
                 return _BROKEN if part is None else part
         return node.plain()
 
-    def _hand_through(self, step: Step, steps: dict[str, Step]) -> None:
+    def _hand_through(self, step: Step) -> None:
         """A skipped step hands the first input of its result's type through."""
         if not step.skip or step.result is None:
             return
