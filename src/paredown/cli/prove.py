@@ -83,7 +83,7 @@ def choose(names: list[str], files: dict[int, list[Path]]) -> list[System]:
         UserError: there is no such system or strategy, or nothing to run for it.
     """
     from paredown.core import catalog, systems
-    from paredown.core.errors import UserError, nearest
+    from paredown.core.errors import UserError
 
     if not files:
         raise UserError("there are no recipes of published systems here", todo="give their folder with --papers")
@@ -91,16 +91,14 @@ def choose(names: list[str], files: dict[int, list[Path]]) -> list[System]:
         return [systems.systems()[number - 1] for number in sorted(files)]
     found = {}
     for name in names:
-        if name in catalog.paths():
+        if "." in name:  # no short name has one
+            catalog.find(name)
             word = re.compile(rf"(?<![\w.]){re.escape(name)}(?!\w|\.\w)")
             using = [number for number, paths in files.items() if any(word.search(path.read_text(encoding="utf-8")) for path in paths)]
             if not using:
                 raise UserError(f"no recipe of a published system uses {name} yet", todo="paredown prove --list shows what there is")
             found.update({number: systems.systems()[number - 1] for number in using})
             continue
-        if "." in name:  # no short name has one
-            close = nearest(name, catalog.paths())
-            raise UserError(f"no strategy {name}", todo=f"did you mean {close[0]}?" if close else "paredown list shows all")
         system = systems.find(name)
         if system.number not in files:
             raise UserError(f"{system} is not built yet", todo="paredown prove --list shows what there is")
