@@ -38,10 +38,11 @@ def prove(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> int:  # fmt: skip
+    from paredown.core import catalog
     from paredown.core import evidence as found_before
 
     folder = evidence or found_before.folder()
-    files = recipes_of(papers or _papers())
+    files = recipes_of(papers or catalog.shipped("papers"))
     if listing:
         return _list(files, folder, as_json)
     planned = [(system, [_plan(system, file, size) for file in files[system.number]]) for system in choose(names or [], files)]
@@ -59,13 +60,6 @@ def prove(
     if as_json:
         screen.print_json({"size": size, "evidence": str(folder), "status": "done" if done else "interrupted", "systems": rows})
     return 0 if done else 130
-
-
-def _papers() -> Path:
-    from paredown.core.catalog import PACKAGE
-
-    inside = PACKAGE / "papers"
-    return inside if inside.is_dir() else PACKAGE.parents[1] / "papers"
 
 
 def recipes_of(folder: Path) -> dict[int, list[Path]]:

@@ -79,6 +79,12 @@ def _roots() -> list[tuple[str, Path, str]]:
     return roots
 
 
+def shipped(name: str, beside: str = "") -> Path:
+    """A folder of files that come along: in the package where it is installed, in a checkout under `beside`, or its own name."""
+    inside = PACKAGE / name
+    return inside if inside.is_dir() else PACKAGE.parents[1] / (beside or name)
+
+
 @functools.cache
 def paths() -> dict[str, tuple[Path, str]]:
     """Name to (file, module) of everything in the catalog, sorted by name; reads folders only."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paredown.core.catalog import PACKAGE
+from paredown.core import catalog
 
 INDEX = "index.json"
 ORDER = ("holds", "fails", "undecided", "no verdict", "control")
@@ -23,9 +23,8 @@ class Finding:
 
 
 def folder() -> Path:
-    """Where evidence lies: inside of the package where it is installed, under docs in a checkout."""
-    inside = PACKAGE / "evidence"
-    return inside if inside.is_dir() else PACKAGE.parents[1] / "docs" / "evidence"
+    """Where evidence lies."""
+    return catalog.shipped("evidence", "docs/evidence")
 
 
 @functools.cache

@@ -102,9 +102,8 @@ class Recipe:
 
 
 def shipped() -> str:
-    """The recipe that comes with the package: inside of it where it is installed, beside its sources in a checkout."""
-    folders = [catalog.PACKAGE / "recipes", catalog.PACKAGE.parents[1] / "recipes"]
-    found = next((folder / QUICKSTART for folder in folders if (folder / QUICKSTART).exists()), Path("recipes") / QUICKSTART)
+    """The recipe that comes with the package."""
+    found = catalog.shipped("recipes") / QUICKSTART
     return str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)
 
 
