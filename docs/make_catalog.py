@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from paredown.core import catalog, evidence, taxonomy
@@ -50,8 +51,7 @@ def page() -> str:
     for stage, what in STAGES.items():
         entries = [e for e in catalog.entries() if e.module.startswith(f"paredown.{stage}.")]
         if entries:
-            rows = ["| name | kind | idea | control | evidence | source |", "| --- | --- | --- | --- | --- | --- |", *map(row, entries)]
-            sections.append("\n".join([f"## {stage}: {what}", "", *rows, ""]))
+            sections.append(f"## {stage}: {what}\n\n{table(['name', 'kind', 'idea', 'control', 'evidence', 'source'], map(row, entries))}")
     return "\n".join(sections)
 
 
@@ -85,17 +85,17 @@ def placed(entry: catalog.Entry, when: list[str]) -> list[str]:
     ]
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, ["---"] * len(head), *rows])
+def table(head: list[str], rows: Iterable[list[str]]) -> str:
+    escaped = [[cell.replace("|", "\\|") for cell in cells] for cells in rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, ["---"] * len(head), *escaped])
 
 
-def row(entry: catalog.Entry) -> str:
+def row(entry: catalog.Entry) -> list[str]:
     control = entry.control
     named = re.match(r"[\w.]+", control)
     if named and named[0] in catalog.paths():
         control = f"`{named[0]}`{control[named.end() :]}"
-    cells = (f"`{entry.name}`", entry.kind.lower(), entry.summary, control, evidence.in_words(entry.name), entry.source.rstrip("."))
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return [f"`{entry.name}`", entry.kind.lower(), entry.summary, control, evidence.in_words(entry.name), entry.source.rstrip(".")]
 
 
 if __name__ == "__main__":
