@@ -13,6 +13,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from paredown.artifacts.model import Model
 from paredown.artifacts.tokens import END_OF_TEXT, Tokenizer, Tokens
+from paredown.engines.modules import initialized
 
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 VOCABULARY = 1 + len(ALPHABET)
@@ -57,6 +58,19 @@ def module(shape: str = "llama", seed: int = 0, scale: float = 0.3) -> Any:
             if parameter.dim() > 1 or name.endswith("bias"):
                 parameter.normal_(0, scale)
     return made.eval()
+
+
+def network(path: Path, architecture: Any) -> Model:
+    """A network of our own whose batch norms have seen something."""
+    made = initialized(architecture, None, 0)
+    with torch.no_grad():
+        for child in made.modules():
+            if isinstance(child, torch.nn.BatchNorm2d):
+                child.weight.normal_()
+                child.bias.normal_()
+                child.running_mean.normal_()
+                child.running_var.uniform_(0.5, 2)
+    return Model.save(path, made)
 
 
 def model(path: Path, shape: str = "llama", seed: int = 0) -> Model:

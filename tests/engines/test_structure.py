@@ -11,13 +11,12 @@ import pytest
 import tiny_models
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 
 from paredown.artifacts.model import Model
 from paredown.core.errors import MissingExtra, UserError
 from paredown.engines import dependencies, feed_forward, structure, units
 from paredown.engines.layers import find_blocks
-from paredown.engines.modules import initialized
 from paredown.engines.units import Group, Part, Units
 from paredown.learn.models.mlp import Mlp
 from paredown.learn.models.resnet import Resnet
@@ -39,18 +38,6 @@ def made(folder: Path, family: str) -> Model:
     finally:
         if family in MORE:
             del tiny_models.SHAPES[family]
-
-
-def network(folder: Path, architecture: Any) -> Model:
-    module = initialized(architecture, None, 0)
-    with torch.no_grad():
-        for child in module.modules():
-            if isinstance(child, nn.BatchNorm2d):
-                child.weight.normal_()
-                child.bias.normal_()
-                child.running_mean.normal_()
-                child.running_var.uniform_(0.5, 2)
-    return Model.save(folder / "network", module)
 
 
 def moved(module: Any, into: str, watched: list[str], columns: list[int]) -> dict[str, list[int]]:
@@ -126,14 +113,14 @@ def test_graph_and_order_of_use_agree(tmp_path):
 
 
 def test_filters_are_those_that_only_the_next_layer_reads(tmp_path):
-    model = network(tmp_path, Resnet(channels=1, widths=(4, 4, 10), blocks=(2, 1, 2), inner=(4, 6, 8, 4, 12)))
+    model = tiny_models.network(tmp_path / "network", Resnet(channels=1, widths=(4, 4, 10), blocks=(2, 1, 2), inner=(4, 6, 8, 4, 12)))
     found = structure.filters(model)
     assert [(g.makes[0].layer, g.between[0].layer, g.uses[0].layer) for g in found.groups] == [
         (f"blocks.{n}.conv1", f"blocks.{n}.norm1", f"blocks.{n}.conv2") for n in range(5)
     ]
     assert [group.units for group in found.groups] == [4, 6, 8, 4, 12]
     assert sorted(found.groups[0].between[0].dims) == ["bias", "running_mean", "running_var", "weight"]
-    perceptron = structure.filters(network(tmp_path / "m", Mlp(inputs=12, hidden=(5, 9), classes=3)))
+    perceptron = structure.filters(tiny_models.network(tmp_path / "m", Mlp(inputs=12, hidden=(5, 9), classes=3)))
     assert [(g.makes[0].layer, g.uses[0].layer, g.units) for g in perceptron.groups] == [
         ("blocks.0.linear", "blocks.1.linear", 5), ("blocks.1.linear", "head", 9),
     ]  # fmt: skip
@@ -142,7 +129,7 @@ def test_filters_are_those_that_only_the_next_layer_reads(tmp_path):
 @pytest.mark.parametrize("architecture", [Resnet(widths=(4, 8), blocks=(1, 2)), Resnet(widths=(4,), blocks=(2,), inner=(4, 4)), Mlp(inputs=6, hidden=(5, 9), classes=3)], ids=["resnet", "inner", "mlp"])  # fmt: skip
 def test_the_knobs_follow_the_filters(tmp_path, architecture):
     """What is left is what a new network of the changed knobs is made of."""
-    model = network(tmp_path, architecture)
+    model = tiny_models.network(tmp_path / "network", architecture)
     found = structure.filters(model)
     kept = [max(1, group.units - 2 - number) for number, group in enumerate(found.groups)]
     found.check(kept)
@@ -156,7 +143,7 @@ def test_the_knobs_follow_the_filters(tmp_path, architecture):
 
 def test_nothing_is_taken_where_only_the_output_is_left(tmp_path):
     with pytest.raises(UserError, match="no filters that only the next layer reads"):
-        structure.filters(network(tmp_path, Mlp(inputs=6, hidden=(), classes=3)))
+        structure.filters(tiny_models.network(tmp_path / "network", Mlp(inputs=6, hidden=(), classes=3)))
 
 
 def test_cuts_by_hand():
@@ -229,7 +216,10 @@ def test_without_the_library_only_what_needs_it_fails(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_pruning", None)
     model = made(tmp_path, "llama")
     assert structure.channels(model).groups[0].units == 48
-    for call in (lambda: structure.heads(model, whole=True), lambda: structure.filters(network(tmp_path, Resnet()))):
+    for call in (
+        lambda: structure.heads(model, whole=True),
+        lambda: structure.filters(tiny_models.network(tmp_path / "network", Resnet())),
+    ):
         with pytest.raises(MissingExtra, match="torch_pruning") as caught:
             call()
         assert caught.value.todo == 'pip install "paredown[prune]"'

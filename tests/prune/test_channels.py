@@ -17,7 +17,6 @@ from torch import nn
 from paredown.artifacts.model import Model
 from paredown.core.context import Context, Listener, running
 from paredown.core.errors import DataError, UserError
-from paredown.engines.modules import initialized
 from paredown.learn.models.llama import Llama
 from paredown.learn.models.mlp import Mlp
 from paredown.learn.models.resnet import Resnet
@@ -251,26 +250,13 @@ def test_the_width_of_a_head_must_be_even():
         Llama(hidden_size=32, head_dim=5)
 
 
-def network(folder: Path, architecture: Any) -> Model:
-    """A network whose batch norms have seen something."""
-    module = initialized(architecture, None, 0)
-    with torch.no_grad():
-        for child in module.modules():
-            if isinstance(child, nn.BatchNorm2d):
-                child.weight.normal_()
-                child.bias.normal_()
-                child.running_mean.normal_()
-                child.running_var.uniform_(0.5, 2)
-    return Model.save(folder / "network", module)
-
-
 RESNETS = [Resnet(channels=1, classes=3, widths=(8, 12), blocks=(2, 2)), Resnet(channels=2, widths=(4,), blocks=(2,), inner=(9, 6))]
 
 
 @pytest.mark.parametrize("score", ["l1", "weights", "random"])
 @pytest.mark.parametrize("architecture", RESNETS, ids=["stages", "inner"])
 def test_a_network_without_filters_computes_what_the_masked_one_does(tmp_path, architecture, score):
-    model = network(tmp_path, architecture)
+    model = tiny_models.network(tmp_path / "network", architecture)
     small = Channels(sparsity=0.5, score=score, multiple=1)(model)
     masked: Any = model.load()
     report = json.loads((small.path / "pruning.json").read_text())
@@ -294,7 +280,7 @@ def test_a_network_without_filters_computes_what_the_masked_one_does(tmp_path, a
 
 @pytest.mark.parametrize("architecture", RESNETS, ids=["stages", "inner"])
 def test_a_fresh_resnet_has_the_same_shape(tmp_path, architecture):
-    model = network(tmp_path, architecture)
+    model = tiny_models.network(tmp_path / "network", architecture)
     small = Channels(sparsity=0.5, score="l1")(model)
     inner = [-(-(width - width // 2) // 4) * 4 for width in architecture.inner or (8, 8, 12, 12)]
     assert small.config["paredown"] == {**architecture.spec(), "inner": [min(8, i) for i in inner]}
@@ -306,7 +292,7 @@ def test_a_fresh_resnet_has_the_same_shape(tmp_path, architecture):
 
 
 def test_all_filters_are_the_same_model_bit_for_bit(tmp_path):
-    model = network(tmp_path, RESNETS[0])
+    model = tiny_models.network(tmp_path / "network", RESNETS[0])
     same = Channels(sparsity=0.0, score="l1")(model)
     for name in ("model.safetensors", "config.json"):
         assert (same.path / name).read_bytes() == (model.path / name).read_bytes()
@@ -314,7 +300,7 @@ def test_all_filters_are_the_same_model_bit_for_bit(tmp_path):
 
 def test_hidden_units_of_a_perceptron(tmp_path):
     """The unit with the smallest L1 norm of incoming weights goes; what is left is the network without it."""
-    model = network(tmp_path, Mlp(inputs=6, hidden=(8, 12), classes=3))
+    model = tiny_models.network(tmp_path / "network", Mlp(inputs=6, hidden=(8, 12), classes=3))
     small = Channels(sparsity=0.5, score="l1")(model)
     assert small.config["paredown"]["hidden"] == [4, 8]
     module, rows = model.load(), json.loads((small.path / "pruning.json").read_text())
@@ -328,7 +314,7 @@ def test_hidden_units_of_a_perceptron(tmp_path):
 
 
 def test_what_a_network_cannot_lose_it_says(tmp_path):
-    model = network(tmp_path, RESNETS[0])
+    model = tiny_models.network(tmp_path / "network", RESNETS[0])
     with pytest.raises(UserError, match="scored by their weights"):
         Channels()(model)
     with pytest.raises(UserError, match="no heads"):
