@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from paredown.core.catalog import build
 from paredown.core.context import Context
+from paredown.engines.batches import shuffled
 from paredown.engines.parts import Budget
 from paredown.engines.trainer import Setup, fit
 from paredown.learn.hooks.keep_zeros import KeepZeros, zero_masks
 from paredown.learn.models.llama import Llama
 from paredown.learn.objectives.next_token import next_token_loss
 from paredown.learn.optimizers.adamw import Adamw
+from paredown.learn.samplers.shuffled import Shuffled
 from paredown.learn.schedules.cosine import Cosine, cosine_factor
 from paredown.learn.schedules.linear import Linear
 from paredown.learn.schedules.warmup_stable_decay import WarmupStableDecay
@@ -47,6 +51,22 @@ def test_linear_is_a_line():
 def test_stable_decay_holds_and_then_falls():
     schedule = WarmupStableDecay(decay=0.2)
     assert [schedule.factor(p) for p in (0, 0.5, 0.8, 0.9, 0.95)] == pytest.approx([1, 1, 1, 0.5, 0.25])
+
+
+@given(st.integers(1, 40), st.integers(0, 2**32), st.integers(1, 9))
+def test_shuffled_visits_every_row_once_an_epoch_and_any_batch_can_be_asked_for(rows, seed, size):
+    """Batches laid end to end are epochs laid end to end, also where a batch reaches over the end of one."""
+    sampler, batches = Shuffled(), range(rows)  # `size` epochs
+    order = [sampler.choose(rows, seed, i, size) for i in batches]
+    for epoch in np.concatenate(order).reshape(size, rows):
+        assert sorted(epoch) == list(range(rows))
+    for i in reversed(batches):
+        assert Shuffled().choose(rows, seed, i, size).tolist() == order[i].tolist() == shuffled(rows, seed, i, size).tolist()
+
+
+def test_shuffled_orders_each_epoch_and_each_seed_in_its_own_way():
+    orders = [Shuffled().choose(1000, seed, epoch, 1000).tolist() for seed in (0, 1) for epoch in (0, 1)]
+    assert len({tuple(order) for order in orders}) == 4
 
 
 def test_next_token_loss_is_the_mean_over_predicted_targets():
