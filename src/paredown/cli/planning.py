@@ -63,12 +63,12 @@ def plan(
     else:
         assert recipe is not None
         points = _points(recipe, settings or [], size, step, workspace)
-        found, proposal = _of_recipe(points, limits, parameters, resamples, workspace)
+        found, proposal = _of_recipe(points, limits, parameters, resamples)
         lines = planning_text.of_recipe(found)
         if verify and proposal:
             if not as_json:
                 print("\n".join([*lines, ""]), flush=True)
-            found["verification"] = _verified(points, proposal, found, workspace, as_json)
+            found["verification"] = _verified(points, proposal, found, as_json)
             if found["verification"] is None:
                 return 130
             lines = ["", *planning_text.verdict(found)]
@@ -149,7 +149,7 @@ def _points(recipe: Path, settings: list[str], size: str, step: str, workspace: 
     return proposals.collect(checked, step, workspace)
 
 
-def _of_recipe(points: Points, limits: Limits, parameters: Any, resamples: int, workspace: Path) -> tuple[dict[str, Any], Proposal | None]:
+def _of_recipe(points: Points, limits: Limits, parameters: Any, resamples: int) -> tuple[dict[str, Any], Proposal | None]:
     from paredown.cli import proposals
     from paredown.core.errors import UserError
     from paredown.engines import compute_planning, scaling_laws
@@ -165,7 +165,7 @@ def _of_recipe(points: Points, limits: Limits, parameters: Any, resamples: int, 
     }  # fmt: skip
     if not (limits.flops or limits.bytes or limits.ms):
         return found, None
-    sizes, measured = proposals.sizes(points), proposals.measured(points, workspace, limits.ms)
+    sizes, measured = proposals.sizes(points), proposals.measured(points, limits.ms)
     dense = compute_planning.dense(fit, sizes, limits, measured)
     sparse = compute_planning.sparse(fit, sizes, limits, measured)
     choice = compute_planning.best([*dense, *sparse])
@@ -181,7 +181,7 @@ def _of_recipe(points: Points, limits: Limits, parameters: Any, resamples: int, 
         found["alternative"] = _candidate_json(other) | {"difference": value, "difference_interval": [low, high]}
     found["candidates"] = [_candidate_json(candidate) for candidate in (*dense, *sparse)]
     runs = points.runs
-    seen = proposals.passes(points, workspace, choice.tokens)
+    seen = proposals.passes(points, choice.tokens)
     found["choice"] = _candidate_json(choice) | {
         "arm": proposal.arm, "seed": proposal.seed, "overrides": proposal.overrides, "settings": proposal.settings(),
         "beyond": {
@@ -217,16 +217,15 @@ def _notes(choice: Candidate, sizes: list[Size], limits: Limits, measured: Measu
     return notes
 
 
-def _verified(points: Points, proposal: Proposal, found: dict[str, Any], workspace: Path, quiet: bool) -> dict[str, Any] | None:
+def _verified(points: Points, proposal: Proposal, found: dict[str, Any], quiet: bool) -> dict[str, Any] | None:
     """Train the proposal and hold its loss beside the predicted one; None where that was interrupted."""
     from paredown.cli import proposals, running
-    from paredown.core.workspace import Workspace
 
     plan_of_it, task = proposals.planned(points, proposal)
-    done = running.execute(plan_of_it, Workspace(workspace), running.How(as_json=quiet, report=False))
+    done = running.execute(plan_of_it, points.place, running.How(as_json=quiet, report=False))
     if done["status"] == "interrupted":
         return None
-    loss, record = proposals.outcome(workspace, task)
+    loss, record = proposals.outcome(points.place, task)
     training, (low, high), foreseen = record.facts["training"], found["choice"]["interval"], found["choice"]["loss"]
     return {
         "predicted": foreseen, "interval": [low, high], "measured": loss, "error": foreseen / loss - 1, "within": low <= loss <= high,

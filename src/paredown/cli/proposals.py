@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from paredown.artifacts.scores import Scores
 from paredown.artifacts.tokens import Tokens
 from paredown.core import plan as plans
+from paredown.core.compare import made_by
 from paredown.core.errors import DataError, PareError, RecipeError, UserError, nearest
 from paredown.core.plan import Plan, Task
 from paredown.core.recipe import Recipe
@@ -45,10 +45,6 @@ class Point:
     outside: float | None  # of these, what no hook may prune, where the training noted it
 
     @property
-    def arm(self) -> str:
-        return self.task.cells[0][0]
-
-    @property
     def pruned(self) -> bool:
         return self.run.count("final") < 0.999 * self.weights
 
@@ -66,6 +62,11 @@ class Points:
     plan: Plan
     step: str
     found: list[Point]
+    workspace: Path
+
+    @property
+    def place(self) -> Workspace:
+        return Workspace(self.workspace)
 
     @property
     def runs(self) -> list[Run]:
@@ -75,19 +76,26 @@ class Points:
         """The training of the most FLOPs among those that pruned, or did not."""
         return max((p for p in self.found if p.pruned == pruned), key=lambda p: (p.flops, p.weights), default=None)
 
-    def pattern(self) -> tuple[Point, str, Architecture]:
-        """(the largest dense training, the input that holds its architecture, the architecture): what a proposal varies.
+    def pattern(self) -> tuple[Point, Architecture]:
+        """(the largest dense training, its architecture): what a proposal varies.
 
         Raises:
             UserError: the step trains no architecture whose width could be varied.
         """
         point = self.largest(pruned=False) or max(self.found, key=lambda p: p.flops)
-        for name, value in point.task.inputs.items():
-            if isinstance(value, Architecture):
-                if WIDTH in type(value).model_fields:
-                    return point, name, value
-                raise UserError(f"{value.strategy_name()} has no {WIDTH} that could be varied", where=f"step {self.step}")
-        raise UserError(f"the step {self.step} trains no new architecture, so there is no size to propose", todo="name another with --step")
+        _, part = _architecture(point.task)
+        if part is None:
+            raise UserError(
+                f"the step {self.step} trains no new architecture, so there is no size to propose", todo="name another with --step"
+            )
+        if WIDTH not in type(part).model_fields:
+            raise UserError(f"{part.strategy_name()} has no {WIDTH} that could be varied", where=f"step {self.step}")
+        return point, part
+
+
+def _architecture(task: Task) -> tuple[str, Architecture | None]:
+    """(the input that holds the architecture which a step trains, the architecture)."""
+    return next(((name, value) for name, value in task.inputs.items() if isinstance(value, Architecture)), ("", None))
 
 
 def collect(recipe: Recipe, step: str, workspace: Path) -> Points:
@@ -124,7 +132,7 @@ def collect(recipe: Recipe, step: str, workspace: Path) -> Points:
             todo=f"paredown compare {recipe.file} makes them"
             + ("" if len(tasks) >= LEAST_RUNS else ", but the recipe has too few arms: add sizes and budgets"),
         )
-    return Points(plan, name, found)
+    return Points(plan, name, found, workspace)
 
 
 def _tasks(plan: Plan, step: str) -> list[Task]:
@@ -132,9 +140,7 @@ def _tasks(plan: Plan, step: str) -> list[Task]:
         return any(cell[2] == name for cell in task.cells)
 
     if not step:
-        first = next(
-            (t for t in plan.tasks.values() if t.use == TRAIN and any(isinstance(v, Architecture) for v in t.inputs.values())), None
-        )
+        first = next((task for task in plan.tasks.values() if task.use == TRAIN and _architecture(task)[1]), None)
         if first is None:
             raise UserError(f"no step of {plan.recipe.file} trains a new architecture ({TRAIN} with a model of learn.models)")
         step = first.name
@@ -159,8 +165,7 @@ def differences(points: Points) -> list[str]:
     for name in points.found[0].record.knobs:
         if name not in ("budget", "hooks") and len({json.dumps(p.record.knobs.get(name), sort_keys=True) for p in points.found}) > 1:
             apart.add(name)
-    parts = [next((v for v in p.task.inputs.values() if isinstance(v, Architecture)), None) for p in points.found]
-    specs = [part.spec() for part in parts if part]
+    specs = [part.spec() for _, part in (_architecture(p.task) for p in points.found) if part]
     for name in {key for spec in specs for key in spec} - {WIDTH, INNER}:
         if len({json.dumps(spec.get(name), sort_keys=True) for spec in specs}) > 1:
             apart.add(f"model.{name}")
@@ -173,8 +178,9 @@ def differences(points: Points) -> list[str]:
 
 def sizes(points: Points) -> list[Size]:
     """Models like the largest one, from the smallest width that was trained to four times the largest."""
-    point, _, part = points.pattern()
-    trained = {int(getattr(v, WIDTH)) for p in points.found for v in p.task.inputs.values() if isinstance(v, type(part))}
+    point, part = points.pattern()
+    parts = [_architecture(p.task)[1] for p in points.found]
+    trained = {int(getattr(other, WIDTH)) for other in parts if isinstance(other, type(part))}
     vocabulary = _vocabulary(part, point)
     fixed = _unprunable(points)
     low, high = min(trained), WIDER * max(trained)
@@ -225,13 +231,13 @@ def _unprunable(points: Points) -> float:
     """Weights that pruning leaves alone, for each unit of width (embeddings and norms grow with it); 0 where nothing pruned."""
     found = []
     for p in points.found:
-        hook, width = p.pruning, next((getattr(v, WIDTH, None) for v in p.task.inputs.values() if isinstance(v, Architecture)), None)
+        hook, width = p.pruning, getattr(_architecture(p.task)[1], WIDTH, None)
         if hook and width and hook["sparsity"] > 0:
             found.append((p.weights - (p.weights - p.run.count("final")) / hook["sparsity"] if p.outside is None else p.outside) / width)
     return statistics.median(found) if found else 0.0
 
 
-def measured(points: Points, workspace: Path, ms: float | None) -> Measured:
+def measured(points: Points, ms: float | None) -> Measured:
     """What the runs cost and how pruning went.
 
     Raises:
@@ -243,7 +249,7 @@ def measured(points: Points, workspace: Path, ms: float | None) -> Measured:
         final, span = p.run.count("final"), p.weights - p.run.count("final")
         if hook and span > 0:
             pruned.append((float(hook["sparsity"]), (p.run.count("average") - final) / span))
-    most = weights_in_time(_speeds(points.plan, Workspace(workspace)), ms) if ms else float("inf")
+    most = weights_in_time(_speeds(points.plan, points.place), ms) if ms else float("inf")
     costs = tuple((p.weights, p.flops / p.run.tokens) for p in points.found)
     return Measured(costs, max(p.run.tokens for p in points.found), tuple(pruned), most)
 
@@ -266,9 +272,9 @@ def _speeds(plan: Plan, place: Workspace) -> list[tuple[float, float]]:
     return found
 
 
-def passes(points: Points, workspace: Path, tokens: float) -> tuple[float, float] | None:
+def passes(points: Points, tokens: float) -> tuple[float, float] | None:
     """Passes over the training tokens that so many make, and the most that a fitted run made; None where that cannot be known."""
-    task, place = points.pattern()[0].task, Workspace(workspace)
+    task, place = points.pattern()[0].task, points.place
     records = {s.key: place.find(s.key, points.plan.tasks[s.key].use) for s in task.sources()}
     there = {key: record for key, record in records.items() if record}
     if len(there) < len(records):
@@ -296,10 +302,11 @@ class Proposal:
 
 def propose(points: Points, candidate: Candidate, flops: float | None) -> Proposal:
     """The candidate in the words of the recipe: the arm of the largest run of its kind, with what must change."""
-    point, _, _ = points.pattern()
+    point, _ = points.pattern()
     if candidate.kind == "sparse":
         point = points.largest(pruned=True) or point
-    name, part = next((n, v) for n, v in point.task.inputs.items() if isinstance(v, Architecture))
+    name, part = _architecture(point.task)
+    assert part is not None
     arm, seed, step = point.task.cells[0]
     knobs = resized_knobs(part, candidate.width)
     node = points.plan.recipe.arms[arm][step].node.value[name]
@@ -345,28 +352,16 @@ def planned(points: Points, proposal: Proposal) -> tuple[Plan, Task]:
         raise RecipeError(recipe.file, checker.mistakes)
     whole = plans.make(made)
     task = next(t for t in whole.tasks.values() if any(cell[2] == proposal.step for cell in t.cells))
-    needed = _ancestors(whole, [task.key])
-    return Plan(made, {key: t for key, t in whole.tasks.items() if key in needed}, whole.skipped), task
+    return Plan(made, {t.key: t for t in made_by(whole, task.key)}, whole.skipped), task
 
 
-def _ancestors(plan: Plan, keys: Iterable[str]) -> set[str]:
-    found: set[str] = set()
-    waiting = list(keys)
-    while waiting:
-        key = waiting.pop()
-        if key not in found:
-            found.add(key)
-            waiting += [source.key for source in plan.tasks[key].sources()]
-    return found
-
-
-def outcome(workspace: Path, task: Task) -> tuple[float, Record]:
+def outcome(place: Workspace, task: Task) -> tuple[float, Record]:
     """(held-out loss, record) of a training that is finished.
 
     Raises:
         DataError: it has none.
     """
-    record = Workspace(workspace).find(task.key, task.use)
+    record = place.find(task.key, task.use)
     loss = ((record.facts.get("training") or {}) if record else {}).get("held_out_loss")
     if record is None or loss is None:
         raise DataError("the training that was to check the proposal left no held-out loss", where=f"step {task.name}")
