@@ -142,26 +142,33 @@ def maskable(module: nn.Module) -> dict[str, nn.Parameter]:
             found.add(id(child.weight))
         elif is_experts(child):
             found |= {id(value) for value in child.parameters(recurse=False) if value.dim() == 3}
-    found -= {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
+    found -= _embedded(module)
     return {name: parameter for name, parameter in module.named_parameters() if id(parameter) in found}
 
 
-def prunable(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Weights of the linear layers (`Linear`, `Conv1D`, stacked experts) and of `Conv2d` inside the blocks, a shared one once.
+def in_blocks(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Weights of the layers that `linear_layers` finds inside the blocks, a shared one once; none where there are no blocks.
 
     Blocks are the items of `ModuleList`s. Embeddings, norms, biases, routers and the output head stay out, tied or not.
+    """
+    lists = [child for child in module.modules() if isinstance(child, nn.ModuleList)]
+    found = {id(child.get_parameter(name)) for child in lists for _, name, _ in linear_layers(child)}
+    found -= _embedded(module)
+    return {name: parameter for name, parameter in module.named_parameters() if id(parameter) in found}
+
+
+def _embedded(module: nn.Module) -> set[int]:
+    """Weights of embeddings, also where an output head shares them."""
+    return {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
+
+
+def prunable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights inside the blocks.
 
     Raises:
-        UserError: the module has no such layer, or its weights are shared out over several processes.
+        UserError: there are none, or they are shared out over several processes.
     """
-    found: set[int] = set()
-    for child in module.modules():
-        if isinstance(child, nn.ModuleList):
-            names = [parameter for _, parameter, _ in linear_layers(child)]
-            names += [f"{name}.weight" for name, layer in child.named_modules() if isinstance(layer, nn.Conv2d)]
-            found |= {id(child.get_parameter(name)) for name in names}
-    found -= {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
-    weights = {name: parameter for name, parameter in module.named_parameters() if id(parameter) in found}
+    weights = in_blocks(module)
     if not weights:
         raise UserError(
             f"{type(module).__name__} has nothing to prune while it trains: no list of blocks with linear layers or convolutions in it"

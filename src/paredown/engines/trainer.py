@@ -32,14 +32,14 @@ from torch import Tensor, nn
 
 from paredown.artifacts.tokens import say_tokens
 from paredown.core.context import Context
-from paredown.core.errors import DataError, UserError
+from paredown.core.errors import DataError
 from paredown.engines import checkpoints, telemetry
 from paredown.engines.batches import Batch, counted, cut, pieces, share
 from paredown.engines.flops import Flops
 from paredown.engines.parts import Budget, Hook, Objective, Optimizer, Schedule
 from paredown.engines.precision import resolve_device, resolve_precision
 from paredown.engines.processes import Processes, interrupts, private_randomness, reseed
-from paredown.engines.sparse_training import prunable
+from paredown.engines.sparse_training import in_blocks
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class _Run:
         self.evaluation_flops = 0.0  # part of the cost, not of the budget
         self.active = 0  # weights that no hook masks
         whole = sum(p.numel() for p in module.parameters())
-        self.outside = whole - _inside_blocks(module)
+        self.outside = whole - sum(p.numel() for p in in_blocks(module).values())
         self.curves = telemetry.Curves(step.listener, processes)
         self.window = telemetry.Window()
         reseed(seed)
@@ -381,14 +381,6 @@ class _Run:
         seen = say_tokens(state.tokens) if "targets" in state.batch else f"{state.tokens:,} examples"
         self.context.says = seen + (f", loss {loss:.3f}" if loss is not None else "")
         return Outcome(module, state.step, state.tokens, flops, state.seconds, held_out, facts)
-
-
-def _inside_blocks(module: nn.Module) -> int:
-    """Weights that pruning could take; none where the module has no blocks."""
-    try:
-        return sum(parameter.numel() for parameter in prunable(module).values())
-    except UserError:
-        return 0
 
 
 def _on(value: Any, device: torch.device) -> Any:
