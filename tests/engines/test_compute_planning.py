@@ -51,6 +51,17 @@ def test_the_best_dense_size_is_the_law_s_optimum(fitted: Fit, flops: float) -> 
     assert found.prediction.low <= found.prediction.loss <= found.prediction.high
 
 
+@pytest.mark.parametrize("share", [0.1, 0.9, 1.5, None])
+def test_the_law_s_optimum_under_a_cap_of_bytes(share: float | None) -> None:
+    """Brute force over every size that the bytes hold."""
+    best, _ = LAW.optimum(1e14)
+    n, d = planning.optimum(LAW, 1e14, share and 4 * share * best)
+    assert 6 * n * d == pytest.approx(1e14)
+    tried = np.geomspace(best / 100, best * 100, 200_001)
+    held = tried[tried <= (share or np.inf) * best]
+    assert n == pytest.approx(held[np.argmin(LAW.loss(held, 1e14 / 6 / held))], rel=1e-3)
+
+
 def test_bytes_and_speed_cap_the_size(fitted: Fit) -> None:
     free = planning.best(planning.dense(fitted, SIZES, Limits(flops=1e14), MEASURED))
     assert free is not None

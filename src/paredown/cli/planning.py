@@ -121,10 +121,7 @@ def _of_file(file: Path, limits: Limits, parameters: Any, resamples: int) -> dic
     fit = scaling_laws.fit(runs, parameters, resamples=resamples)
     found = _law_json(fit) | {"file": str(file), "budget": _budget_json(limits), "optimum": None}
     if limits.flops:
-        n, d = fit.law.optimum(limits.flops)
-        if limits.bytes:
-            n = min(n, limits.bytes / compute_planning.BYTES_PER_WEIGHT)
-            d = limits.flops / compute_planning.PER_WEIGHT / n
+        n, d = compute_planning.optimum(fit.law, limits.flops, limits.bytes)
         foreseen = fit.predict(n, d)
         counts = [run.count(parameters) for run in runs]
         compute = max(compute_planning.PER_WEIGHT * count * run.tokens for count, run in zip(counts, runs, strict=True))

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from paredown.core.errors import DataError, UserError
-from paredown.engines.scaling_laws import Fit, Prediction
+from paredown.engines.scaling_laws import Fit, Law, Prediction
 
 BYTES_PER_WEIGHT = 4  # models are stored in fp32
 PER_WEIGHT = 6.0  # FLOPs that a weight of a linear layer costs a token: two forward, four backward
@@ -82,6 +82,16 @@ class Candidate:
     def parameters(self, which: str) -> float:
         """The number that a law fitted with `which` parameters is asked with."""
         return {"initial": self.initial, "final": self.final, "average": self.average}[which]
+
+
+def optimum(law: Law, flops: float, most_bytes: float | None = None) -> tuple[float, float]:
+    """Parameters and tokens of the least loss for so many FLOPs, PER_WEIGHT a parameter and token; where the bytes hold fewer, as many as
+    they hold, since below the optimum more are better."""
+    n, d = law.optimum(flops, PER_WEIGHT)
+    if most_bytes is None or n <= most_bytes / BYTES_PER_WEIGHT:
+        return n, d
+    n = most_bytes / BYTES_PER_WEIGHT
+    return n, flops / PER_WEIGHT / n
 
 
 def dense(fit: Fit, sizes: Sequence[Size], limits: Limits, measured: Measured) -> list[Candidate]:
