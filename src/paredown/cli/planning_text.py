@@ -5,8 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from paredown.cli import screen
-from paredown.cli.screen import WIDTH, number, size, text_table
+from paredown.cli.screen import WIDTH, count, number, size, text_table
 from paredown.engines.scaling_laws import NAMES
 
 AROUND = 2  # sizes shown on each side of the best one
@@ -157,11 +156,6 @@ def _budget(budget: dict[str, float | None]) -> str:
         f"{budget['ms']:g} ms a decoded token" if budget["ms"] else "",
     ]
     return ", ".join(filter(None, pieces))
-
-
-def count(value: float) -> str:
-    """Parameters or tokens; published runs reach trillions."""
-    return f"{value / 1e12:.3g}T" if value >= 1e12 else screen.count(value)
 
 
 def _digits(value: float) -> str:
