@@ -121,11 +121,8 @@ def _key(plan: Plan, arm: str, seed: int, step: str) -> str | None:
 
 def final_model(plan: Plan, arm: str, seed: int) -> Task | None:
     """The last step of an arm that makes a model."""
-    found = None
-    for task in plan.tasks.values():
-        if any((a, s) == (arm, seed) for a, s, _ in task.cells) and task.gives is Model:
-            found = task
-    return found
+    made = [plan.tasks[key] for key in plan.names(arm, seed).values()]
+    return next((task for task in reversed(made) if task.gives is Model), None)
 
 
 def _costs(plan: Plan, records: dict[str, Record], arm: str, seed: int) -> list[float | None]:

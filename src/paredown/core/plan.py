@@ -73,7 +73,15 @@ class Plan:
 
     def names(self, arm: str, seed: int) -> dict[str, str]:
         """Step name to key within one arm and seed, in order; skipped steps are left out."""
-        return {name: task.key for task in self.tasks.values() for a, s, name in task.cells if (a, s) == (arm, seed)}
+        return self._names.get((arm, seed), {})
+
+    @functools.cached_property
+    def _names(self) -> dict[tuple[str, int], dict[str, str]]:
+        found: dict[tuple[str, int], dict[str, str]] = {}
+        for task in self.tasks.values():
+            for arm, seed, name in task.cells:
+                found.setdefault((arm, seed), {})[name] = task.key
+        return found
 
     def shared(self, task: Task) -> bool:
         return len(task.arms) == len(self.recipe.arms)
