@@ -16,10 +16,8 @@ from torch import nn
 
 from paredown.core.errors import UserError
 from paredown.engines import masks
-from paredown.engines.parts import Budget
 from paredown.engines.sparse_training import (
     Masks,
-    active,
     average_share,
     hold,
     lowest_of_all,
@@ -28,7 +26,6 @@ from paredown.engines.sparse_training import (
     ramp,
     recount,
     sparsity_at,
-    spent,
     token_shares,
 )
 
@@ -93,14 +90,6 @@ def test_ramps_are_the_papers_curves():
     assert sparsity_at(0.25, 0.8, 0.25, 0.75, "cubic") == 0
     assert sparsity_at(0.75, 0.8, 0.25, 0.75, "cubic") == 0.8
     assert [sparsity_at(x, 0.8, 0.5, 0.5, "cubic") for x in (0.499, 0.5, 0.501)] == [0, 0.8, 0.8]
-
-
-@pytest.mark.parametrize(
-    ("budget", "expected"), [({"tokens": 200.0}, 0.35), ({"steps": 10}, 0.4), ({"flops": 1e3}, 0.5), ({"seconds": 6.0}, 0.5)]
-)
-def test_the_share_of_any_budget(budget, expected):
-    state: Any = SimpleNamespace(setup=SimpleNamespace(budget=Budget(**budget)), tokens=70, step=4, flops=500.0, seconds=3.0)
-    assert spent(state) == expected
 
 
 # --- which weights
@@ -307,17 +296,16 @@ def test_active_weights_are_those_that_no_hook_holds():
     weights = parameters((4, 5), (3, 3))
     module = nn.ParameterDict(weights)
     state: Any = SimpleNamespace(module=module, memory={})
-    assert active(state) is None
     one = {"p0": torch.zeros(4, 5, dtype=torch.bool)}
     one["p0"][0] = True
     hold(state, "one", weights, one)
-    assert active(state) == 29 - 5
+    assert state.active == 29 - 5
     two = {"p0": torch.zeros(4, 5, dtype=torch.bool), "p1": torch.ones(3, 3, dtype=torch.bool)}
     two["p0"][:, 0] = True
     masked = hold(state, "two", weights, two)
-    assert active(state) == 29 - (5 + 4 - 1) - 9
+    assert state.active == 29 - (5 + 4 - 1) - 9
     masked.put("p1", torch.zeros(3, 3, dtype=torch.bool))
     recount(state)
-    assert active(state) == 29 - 8
+    assert state.active == 29 - 8
     with pytest.raises(UserError, match="twice"):
         hold(state, "two", weights, {})

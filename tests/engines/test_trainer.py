@@ -55,6 +55,17 @@ def train(folder: Path, budget: dict[str, float], module: nn.Module | None = Non
     return fit(module or llama(), batches, setup(budget, **knobs), seed=3, step=step, held_out=held_out)
 
 
+@pytest.mark.parametrize(
+    ("budget", "expected"), [({"tokens": 200.0}, 0.35), ({"steps": 10}, 0.4), ({"flops": 1e3}, 0.5), ({"seconds": 6.0}, 0.5)]
+)
+def test_the_share_of_any_budget(budget, expected):
+    nothing: Any = None
+    done = {"tokens": 70, "step": 4, "flops": 500.0, "seconds": 3.0}
+    state = State(nothing, nothing, nothing, setup(budget), nothing, nothing, **done)
+    assert state.spent() == expected
+    assert state.spent({next(iter(budget)): next(iter(budget.values()))}) == expected + 0.5
+
+
 def weights(module: nn.Module) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in module.named_parameters()}
 

@@ -21,7 +21,7 @@ from paredown.core.context import Context
 from paredown.core.errors import UserError
 from paredown.engines.masks import share
 from paredown.engines.parts import Budget, Hook
-from paredown.engines.sparse_training import active, average_share, prunable, spent, token_shares
+from paredown.engines.sparse_training import average_share, prunable, token_shares
 from paredown.engines.trainer import Outcome, Setup, State, fit
 from paredown.learn.hooks.gradual_pruning import NAME, GradualPruning
 from paredown.learn.hooks.keep_zeros import KeepZeros
@@ -86,11 +86,8 @@ class Watch(Hook):
             gradient = state.module.get_parameter(name).grad
             assert gradient is not None
             assert not gradient[mask].any()
-        now = active(state)
-        assert (
-            now == state.memory["active"] == sum(p.numel() for p in state.module.parameters()) - sum(int(m.sum()) for m in taken.values())
-        )
-        LOG.append({"active": now, "tokens": state.tokens})
+        assert state.active == sum(p.numel() for p in state.module.parameters()) - sum(int(m.sum()) for m in taken.values())
+        LOG.append({"active": state.active, "tokens": state.tokens})
 
     def step(self, state: State) -> None:
         masks = state.memory[NAME]
@@ -101,7 +98,7 @@ class Watch(Hook):
                 assert not value[mask].any()
             assert kept["exp_avg"][~mask].any(), "the others go on"
         tokens, taken = state.tokens - LOG[-1]["tokens"], {name: mask.clone() for name, mask in masks.taken.items()}
-        LOG[-1] |= {"step": state.step, "tokens": tokens, "place": spent(state), "count": masks.count, "taken": taken}
+        LOG[-1] |= {"step": state.step, "tokens": tokens, "place": state.spent(), "count": masks.count, "taken": taken}
 
 
 class StopAt(Hook):

@@ -195,25 +195,11 @@ def hold(state: State, owner: str, parameters: dict[str, nn.Parameter], taken: d
 
 
 def recount(state: State) -> None:
-    """Put the number of weights of the module that no hook holds into `state.memory["active"]`."""
+    """Put the number of weights of the module that no hook holds into `state.active`."""
     held = [item.taken for item in state.memory.values() if isinstance(item, Masks)]
     names = dict.fromkeys(name for taken in held for name in taken)
     unions = (functools.reduce(torch.logical_or, [taken[name] for taken in held if name in taken]) for name in names)
-    state.memory["active"] = sum(parameter.numel() for parameter in state.module.parameters()) - sum(map(_count, unions))
-
-
-def active(state: State) -> int | None:
-    """Weights of the module that no hook holds at zero; None where no hook holds any."""
-    found: int | None = state.memory.get("active")
-    return found
-
-
-def spent(state: State) -> float:
-    """Share of the budget that is spent after the steps done; 1 at its end, more where a step went over it."""
-    budget = state.setup.budget
-    done = {"tokens": state.tokens, "steps": state.step, "flops": state.flops, "seconds": state.seconds}
-    kind, limit = next((name, float(limit)) for name in done if (limit := getattr(budget, name)) is not None)
-    return done[kind] / limit
+    state.active = sum(parameter.numel() for parameter in state.module.parameters()) - sum(map(_count, unions))
 
 
 def ramp(place: float, shape: Ramp) -> float:

@@ -83,6 +83,7 @@ class State:
     tokens: int = 0  # tokens trained on by all processes, padding not counted
     flops: float = 0.0  # counted, all processes
     seconds: float = 0.0  # of the loop, over all tries
+    active: int = 0  # weights that no hook holds at zero; see `sparse_training.recount`
     weights: int = 0  # active weights when the training began
     active_tokens: float = 0.0  # sum over tokens of the weights that were active: over the tokens, the average parameter count
     progress: float = 0.0  # share of the budget at the middle of the current step
@@ -94,11 +95,15 @@ class State:
     measured: dict[str, float] = field(default_factory=dict)  # what hooks want drawn as curves, by name; logged beside the loss
     stop: bool = False  # a hook may end the training after this step
 
-    @property
-    def active(self) -> int:
-        """Weights that are not masked; hooks that mask weights keep `memory["active"]`."""
-        masked: int | None = self.memory.get("active")
-        return sum(p.numel() for p in self.module.parameters()) if masked is None else masked
+    def spent(self, half_of: dict[str, float] | None = None) -> float:
+        """Share of the budget that is spent, 1 at its end; with `half_of`, plus half of what this step takes."""
+        budget = self.setup.budget
+        done = {"tokens": self.tokens, "steps": self.step, "flops": self.flops, "seconds": self.seconds}
+        kind, limit = next((name, value) for name in done if (value := getattr(budget, name)) is not None)
+        if kind == "tokens":
+            limit = max(1, int(limit))
+        share: float = (done[kind] + (half_of or {}).get(kind, 0) / 2) / limit
+        return share
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,6 @@ class _Run:
         self.folder = step.scratch / "checkpoints"
         self.flops = Flops()
         self.evaluation_flops = 0.0  # part of the cost, not of the budget
-        self.active = 0  # weights that no hook masks
         whole = sum(p.numel() for p in module.parameters())
         self.outside = whole - sum(p.numel() for p in in_blocks(module).values())
         self.curves = telemetry.Curves(step.listener, processes)
@@ -162,7 +166,7 @@ class _Run:
         inner: nn.Module = processes.unwrap(forward)
         self.eager = forward
         forward = torch.compile(forward) if setup.compile else forward  # type: ignore[assignment]
-        self.state = State(inner, forward, optimizer, setup, torch.Generator(), processes.device)
+        self.state = State(inner, forward, optimizer, setup, torch.Generator(), processes.device, active=whole)
         self.hooks = {point: [h for h in setup.hooks if getattr(type(h), point) is not getattr(Hook, point)] for point in Hook.points}
         self.resumed_at = self._resume()
 
@@ -172,7 +176,7 @@ class _Run:
         reporter = telemetry.Reporter(self.context, setup.budget)
         saver = telemetry.Due(setup.checkpoint_seconds)
         with interrupts() as interrupted:
-            while not (state.stop or self._spent() >= 1):
+            while not (state.stop or state.spent() >= 1):
                 self._step()
                 state.seconds = time.perf_counter() - begun
                 if state.step % setup.log_every == 0:
@@ -193,7 +197,6 @@ class _Run:
         if self.held_out and (not self.curves.points["held_out_loss"] or self.curves.points["held_out_loss"][-1][0] != state.step):
             self._evaluate()
         self._call("end")
-        self.active = self.state.active
         return self._outcome()
 
     def _step(self) -> None:
@@ -228,7 +231,7 @@ class _Run:
         self._call("gradient")
         if setup.clip > 0:
             nn.utils.clip_grad_norm_(state.module.parameters(), setup.clip)
-        state.progress = self._spent(half_of={"tokens": tokens, "steps": 1, "flops": flops})
+        state.progress = state.spent(half_of={"tokens": tokens, "steps": 1, "flops": flops})
         rise = min(1.0, state.progress / setup.warmup) if setup.warmup > 0 else 1.0
         state.learning_rate = setup.learning_rate * rise * setup.schedule.factor(min(1.0, state.progress))
         for group in state.optimizer.param_groups:
@@ -238,24 +241,13 @@ class _Run:
         state.step += 1
         state.tokens += tokens
         state.flops += flops
-        state.active_tokens += self.active * tokens
+        state.active_tokens += state.active * tokens
         self._call("step")
-        self.active = state.memory.get("active", self.active)
         self.window.add(total, predicted)
 
     def _moved(self, part: Batch) -> Batch:
         """A batch on the device, with the number of its predicted tokens, which asking the device for would wait."""
         return {name: _on(value, self.state.device) for name, value in part.items()} | {"predicted": counted(part)}
-
-    def _spent(self, half_of: dict[str, float] | None = None) -> float:
-        """Share of the budget that is spent, 1 at its end; with `half_of`, plus half of what this step takes."""
-        state, budget = self.state, self.setup.budget
-        done = {"tokens": state.tokens, "steps": state.step, "flops": state.flops, "seconds": state.seconds}
-        kind, limit = next((name, value) for name in done if (value := getattr(budget, name)) is not None)
-        if kind == "tokens":
-            limit = max(1, int(limit))
-        share: float = (done[kind] + (half_of or {}).get(kind, 0) / 2) / limit
-        return share
 
     def _log(self) -> None:
         value = self._mean_loss()
@@ -341,8 +333,7 @@ class _Run:
         self._call("start")
         if found:
             checkpoints.restore(found, state.module, state.optimizer, facts["optimizer"])
-        self.active = state.active
-        state.weights = state.weights or self.active
+        state.weights = state.weights or state.active
         return state.step
 
     def _outcome(self) -> Outcome:
@@ -368,8 +359,8 @@ class _Run:
                 "nominal_flops": 6 * (state.active_tokens - self.outside * state.tokens),  # as if zeros in the blocks cost nothing
                 "parameters": {
                     "initial": state.weights,
-                    "final": self.active,
-                    "average": state.active_tokens / state.tokens if state.tokens else float(self.active),
+                    "final": state.active,
+                    "average": state.active_tokens / state.tokens if state.tokens else float(state.active),
                     "outside": self.outside,
                 },
                 "held_out_loss": held_out,

@@ -86,11 +86,10 @@ class GradualPruning(Hook):
 
     def _prune(self, state: State) -> None:
         """Follow the schedule: every so many steps, and where it ends."""
-        from paredown.engines.sparse_training import recount, sparsity_at, spent, token_shares
+        from paredown.engines.sparse_training import recount, sparsity_at, token_shares
 
-        place = spent(state)
         begin, finish = token_shares(self.sparsity, self.begin, self.finish, self.schedule)
-        sparsity = sparsity_at(place, self.sparsity, begin, finish, self.schedule)
+        sparsity = sparsity_at(state.spent(), self.sparsity, begin, finish, self.schedule)
         due = state.step % self.every == 0 or sparsity == self.sparsity
         if due and state.memory[NAME].prune(sparsity, self.scope, lambda name, weight: self._scores(state, name, weight)):
             recount(state)
