@@ -68,16 +68,14 @@ def write(found: dict[str, Any], workspace: Workspace, *, report: bool) -> None:
     """Store the summary, and the report where it shows other steps than the one that lies there."""
     import orjson
 
+    from paredown.report import write_report, write_text
+
     stored = workspace.path / "reports" / f"{found['recipe']}.json"
     page = workspace.path / "reports" / f"{found['recipe']}.html"
     found["report"] = str(page) if report else None
     stale = not page.exists() or found["totals"]["cached"] < found["totals"]["finished"] or not _same(stored, found)
-    temporary = stored.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str))
-    os.replace(temporary, stored)
+    write_text(stored, orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str).decode())
     if report and stale:
-        from paredown.report import write_report
-
         write_report(found, page)
 
 
