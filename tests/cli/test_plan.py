@@ -23,7 +23,7 @@ from paredown.core import recipe as recipes
 from paredown.core.errors import DataError, PareError, UserError
 from paredown.core.ledger import Ledger
 from paredown.core.workspace import Record, Workspace
-from paredown.engines.scaling_laws import Law, average_parameters
+from paredown.engines.scaling_laws import Law
 from paredown.learn.models.llama import Llama
 
 LAW = Law(1.0, 60.0, 300.0, 0.35, 0.4)
@@ -83,7 +83,7 @@ def finish(recipe: Path, workspace: Path, *, leave: int = 0, loss: bool = True, 
         outside = total - 2 * (4 * part.hidden_size**2 + 3 * part.hidden_size * part.feed_forward)
         sparsity = next((hook.sparsity for hook in task.strategy.hooks if hasattr(hook, "sparsity")), 0.0)  # type: ignore[attr-defined]
         final = round(total - sparsity * (total - outside))
-        average = average_parameters(total, final, 0.25, 0.75)
+        average = (total + final) / 2  # pruned along a line from 25% to 75% of the tokens
         training = {
             "tokens": int(tokens), "flops": 6.5 * total * tokens, "parameters": {"initial": total, "final": final, "average": average},
             "held_out_loss": float(LAW.loss(average, tokens)) if loss else None,
@@ -257,7 +257,7 @@ def test_bytes_ask_which_arm_and_how_sparse(tmp_path: Path) -> None:
     assert (choice["kind"], other["kind"]) == ("sparse", "dense")
     assert choice["final"] == 3e4 >= other["initial"]
     assert 0 < choice["sparsity"] <= 0.8
-    assert choice["average"] == pytest.approx(average_parameters(choice["initial"], choice["final"], 0.25, 0.75), rel=1e-3)
+    assert choice["average"] == pytest.approx((choice["initial"] + choice["final"]) / 2, rel=1e-3)
     assert choice["flops"] == pytest.approx(4e12)
     assert choice["flops"] < choice["counted_flops"] == pytest.approx(6.5 * choice["initial"] * choice["tokens"], rel=1e-3)
     assert other["difference"] == pytest.approx(choice["loss"] - other["loss"])

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.integrate import quad
 from scipy.optimize import check_grad, minimize_scalar
 from threadpoolctl import threadpool_limits
 
-from paredown.core.errors import DataError, UserError
+from paredown.core.errors import DataError
 from paredown.engines import scaling_laws
-from paredown.engines.scaling_laws import Law, Run, average_parameters, fit
+from paredown.engines.scaling_laws import Law, Run, fit
 
 LAW = Law(E=1.7, A=400.0, B=1500.0, alpha=0.34, beta=0.37)  # near the published ones
 SIZES = np.geomspace(5e7, 1e10, 7)
@@ -130,31 +129,11 @@ def test_the_optimum_is_the_least_loss_and_grows_by_the_published_power() -> Non
     assert np.exp(start + slope * np.log(1e21)) == pytest.approx(LAW.optimum(1e21)[0], rel=1e-2)
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cubic"])
-@pytest.mark.parametrize(("start", "end"), [(0.25, 0.75), (0.0, 1.0), (0.0, 0.5), (0.5, 1.0), (0.4, 0.4), (0.0, 0.0), (1.0, 1.0)])
-def test_average_parameters_are_the_integral_of_the_count(schedule: str, start: float, end: float) -> None:
-    initial, final = 8e5, 2e5
-
-    def count(share: float) -> float:
-        u = 1.0 if share >= end else 0.0 if share <= start else (share - start) / (end - start)
-        return final + (initial - final) * ((1 - u) if schedule == "linear" else (1 - u) ** 3)
-
-    integral = sum(quad(count, low, high, epsabs=1e-3)[0] for low, high in ((0, start), (start, end), (end, 1)) if high > low)
-    assert average_parameters(initial, final, start, end, schedule) == pytest.approx(integral, rel=1e-6)  # type: ignore[arg-type]
-    assert average_parameters(initial, initial, start, end, schedule) == initial  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("start", "end"), [(0.75, 0.25), (-0.1, 0.5), (0.2, 1.1), (float("nan"), 0.5)])
-def test_average_parameters_refuses_impossible_shares(start: float, end: float) -> None:
-    with pytest.raises(UserError, match="must lie between 0 and 1"):
-        average_parameters(2.0, 1.0, start, end)
-
-
 def test_pruned_runs_follow_the_law_of_the_average() -> None:
     """Made so that the average decides: the other two counts then fit worse, and dense runs are the same in all three."""
     runs = grid()
     for n, d, kept, start in itertools.product(SIZES[2:], TOKENS[::2], (0.2, 0.5), (0.0, 0.5)):
-        average = average_parameters(n, kept * n, start, start + 0.5)
+        average = start * n + 0.5 * (1 + kept) / 2 * n + (0.5 - start) * kept * n  # falls along a line over half of the tokens
         runs.append(Run(n, d, float(LAW.loss(average, d)), average, kept * n))
     by = {which: fit(runs, which, resamples=0) for which in ("average", "final", "initial")}  # type: ignore[arg-type]
     assert constants(by["average"].law) == pytest.approx(constants(LAW), rel=0.02)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize, nnls
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from paredown.core.errors import DataError, UserError
+from paredown.core.errors import DataError
 
 Array = npt.NDArray[np.float64]
 Parameters = Literal["average", "final", "initial"]
@@ -130,21 +130,6 @@ class Fit:
             losses = losses * np.exp(drawn)
         low, high = np.percentile(losses, _percentiles())
         return Prediction(value, min(value, float(low)), max(value, float(high)))
-
-
-def average_parameters(initial: float, final: float, start: float, end: float, schedule: Literal["linear", "cubic"] = "linear") -> float:
-    """Parameters averaged over the training tokens, where pruning takes them from `initial` to `final`.
-
-    Pruning begins at the share `start` of the tokens and ends at the share `end`. In between the count falls along a line, or
-    as final + (initial - final) (1 - u)^3 with u from 0 to 1 (Zhu and Gupta 2017, arXiv 1710.01878, eq. 1).
-
-    Raises:
-        UserError: the shares are not 0 <= start <= end <= 1.
-    """
-    if not 0 <= start <= end <= 1:
-        raise UserError(f"pruning from {start:g} to {end:g} of the tokens: both must lie between 0 and 1, the start first")
-    kept = {"linear": 1 / 2, "cubic": 1 / 4}[schedule]  # of initial - final, on average while it falls
-    return start * initial + (end - start) * (final + kept * (initial - final)) + (1 - end) * final
 
 
 def fit(
