@@ -17,6 +17,8 @@ sys.path.insert(0, PLUGIN)
 os.environ["PYTHONPATH"] = os.pathsep.join([PLUGIN, *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the program sets it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's & asks for it, and programs that tests start and stop would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
