@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import sys
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 from paredown.core import recipe as recipes
 from paredown.core import runner
@@ -32,12 +33,17 @@ def artifact_bytes(workspace: Path) -> dict[str, bytes]:
     return {p.relative_to(steps).as_posix(): p.read_bytes() for p in sorted(steps.rglob("*")) if p.is_file() and p.name != "step.json"}
 
 
+def loaded(done: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, Any]:
+    """The object that a call with --json printed, which ended with the code."""
+    assert done.returncode == code, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """The program in a process group of its own."""
     command = [sys.executable, "-m", "paredown.cli.main", *arguments]
-    return subprocess.Popen(
-        command, cwd=folder, env={**os.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str, count: int = 1) -> None:

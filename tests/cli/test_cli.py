@@ -8,11 +8,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from toy_runs import start, wait_for  # type: ignore[import-not-found]
 
 TEXT = """\
 seed: 1
@@ -163,16 +163,8 @@ def test_dry_run_runs_nothing(paredown: Program, recipe: Path) -> None:
 
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path, paredown: Program) -> None:
     (tmp_path / "s.yaml").write_text("steps:\n  a: {use: toy.numbers}\n  b: {use: toy.slow, corpus: $a, units: 40, seconds: 0.2}\n")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "paredown.cli.main", "run", "s.yaml"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not list(tmp_path.glob(".paredown/work/*/scratch/3.txt")):
-        time.sleep(0.05)
+    process = start(tmp_path, "run", "s.yaml")
+    wait_for(process, tmp_path, ".paredown/work/*/scratch/3.txt")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err

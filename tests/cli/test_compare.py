@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_runs import artifact_bytes, start, wait_for  # type: ignore[import-not-found]
+from toy_runs import artifact_bytes, loaded, start, wait_for  # type: ignore[import-not-found]
 
 from paredown.cli.compare import parse_seeds
 from paredown.core.errors import UserError
@@ -39,12 +39,6 @@ def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "toy.yaml"
     path.write_text(TEXT)
     return path
-
-
-def found(done: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, Any]:
-    assert done.returncode == code, done.stdout + done.stderr
-    loaded: dict[str, Any] = json.loads(done.stdout)
-    return loaded
 
 
 def test_it_prints_the_verdict_what_it_rests_on_and_what_it_cost(paredown: Program, recipe: Path) -> None:
@@ -104,7 +98,7 @@ REASONS = [
 
 def test_refusals_say_why_in_text_and_json(within: Program, tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(REFUSED)
-    claims = found(within("compare", "r.yaml", "--json"))["claims"]  # with the report, which must bear NaN, too
+    claims = loaded(within("compare", "r.yaml", "--json"))["claims"]  # with the report, which must bear NaN, too
     assert [claim["reason"] for claim in claims] == REASONS
     assert [claim["verdict"] for claim in claims] == ["no verdict"] * 5 + ["holds"] * 2
     assert claims[0]["means"] == [None, 1.0]
@@ -131,27 +125,27 @@ def test_a_claim_about_an_arm_that_is_not_there_runs_nothing(within: Program, re
 def test_seeds_are_added_and_the_old_ones_are_not_made_again(within: Program, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counter = recipe.parent / "count"
     monkeypatch.setenv("TOY_COUNTER", str(counter))
-    first = found(within("compare", "toy.yaml", "--seeds", "0..2", "--json", "--no-report"))
+    first = loaded(within("compare", "toy.yaml", "--seeds", "0..2", "--json", "--no-report"))
     assert (first["seeds"], counter.read_text()) == ([0, 1, 2], "+\n" * 3)
     done = within("compare", "toy.yaml", "--seeds", "3..4", "--no-report")
     assert counter.read_text() == "+\n" * 5
     assert "paired t, n = 5 seeds" in done.stdout
     assert "means over 5 seeds" in done.stdout
-    more = found(within("compare", "toy.yaml", "--seeds", "5", "--json", "--no-report"))
+    more = loaded(within("compare", "toy.yaml", "--seeds", "5", "--json", "--no-report"))
     assert (more["seeds"], more["claims"][0]["n"]) == ([0, 1, 2, 3, 4, 5], 6)
     fresh = {s["seed"] for s in more["steps"] if s["status"] == "done" and s["seed"] is not None}
     assert fresh == {5}
-    only = found(within("compare", "toy.yaml", "--seeds", "3..5", "--only", "--json", "--no-report"))
+    only = loaded(within("compare", "toy.yaml", "--seeds", "3..5", "--only", "--json", "--no-report"))
     assert (only["seeds"], only["claims"][0]["n"], only["totals"]["cached"]) == ([3, 4, 5], 3, only["totals"]["steps"])
-    own = found(within("compare", "toy.yaml", "--json", "--no-report"))
+    own = loaded(within("compare", "toy.yaml", "--json", "--no-report"))
     assert own["seeds"] == [0, 1, 2, 3, 4, 5], "the recipe's own, and what is there"
     assert counter.read_text() == "+\n" * 6
 
 
 def test_seeds_that_ran_otherwise_do_not_count(within: Program, recipe: Path) -> None:
     def seeds(*arguments: str) -> list[int]:
-        loaded: list[int] = found(within("compare", "toy.yaml", *arguments, "--json", "--no-report"))["seeds"]
-        return loaded
+        found: list[int] = loaded(within("compare", "toy.yaml", *arguments, "--json", "--no-report"))["seeds"]
+        return found
 
     assert seeds("--seeds", "0..3") == [0, 1, 2, 3]
     assert seeds("--seeds", "4..6", "--set", "numbers.count=7") == [4, 5, 6]
@@ -167,7 +161,7 @@ def test_seeds_of_a_run_that_did_not_end_do_not_count(within: Program, recipe: P
     recipe.write_text(TEXT.replace("claims:", "  bad: {double.use: toy.fail}\nclaims:"))  # seed 5 ends in both other arms
     assert within("compare", "toy.yaml", "--seeds", "5..7", "--json").returncode == 1
     recipe.write_text(TEXT)
-    assert found(within("compare", "toy.yaml", "--json", "--no-report"))["seeds"] == [0, 1, 2]
+    assert loaded(within("compare", "toy.yaml", "--json", "--no-report"))["seeds"] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -196,12 +190,12 @@ def test_a_mistaken_seed_exits_with_2_and_runs_nothing(within: Program, recipe: 
 
 def test_a_size_brings_its_knobs_and_seeds(within: Program, recipe: Path) -> None:
     recipe.write_text(TEXT + "sizes:\n  big: {numbers.count: 60, seeds: [0, 1, 2, 3]}\n")
-    small = found(within("compare", "toy.yaml", "--json", "--no-report"))
-    big = found(within("compare", "toy.yaml", "--size", "big", "--json", "--no-report"))
+    small = loaded(within("compare", "toy.yaml", "--json", "--no-report"))
+    big = loaded(within("compare", "toy.yaml", "--size", "big", "--json", "--no-report"))
     assert (small["seeds"], big["seeds"]) == ([0, 1, 2], [0, 1, 2, 3])
     counts = [{s["knobs"]["count"] for s in run["steps"] if s["name"] == "numbers"} for run in (small, big)]
     assert counts == [{6}, {60}]
-    named = found(within("compare", "toy.yaml", "--size", "big", "--seeds", "4", "--json", "--no-report"))
+    named = loaded(within("compare", "toy.yaml", "--size", "big", "--seeds", "4", "--json", "--no-report"))
     assert named["seeds"] == [0, 1, 2, 3, 4]
     done = within("compare", "toy.yaml", "--size", "bgi")
     assert (done.returncode, "did you mean big?" in done.stderr) == (2, True)
@@ -224,14 +218,14 @@ def test_a_killed_compare_goes_on_to_the_same_bytes_and_verdicts(
     within: Program, paredown: Program, tmp_path: Path, jobs: str, after: int
 ) -> None:
     (tmp_path / "s.yaml").write_text(SLOW)
-    whole = found(within("compare", "s.yaml", "--workspace", "whole", "--json", "--no-report"))
+    whole = loaded(within("compare", "s.yaml", "--workspace", "whole", "--json", "--no-report"))
     process = start(tmp_path, "compare", "s.yaml", "--workspace", "killed", "--jobs", jobs, "--no-report")
     wait_for(process, tmp_path, "killed/steps/toy.[gs]*", after)
     wait_for(process, tmp_path, "killed/work/*/scratch/[2-9].txt")
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert len(list((tmp_path / "killed" / "steps").iterdir())) < len(whole["steps"])
-    rest = found(paredown("compare", "s.yaml", "--workspace", "killed", "--jobs", jobs, "--json", "--no-report"))
+    rest = loaded(paredown("compare", "s.yaml", "--workspace", "killed", "--jobs", jobs, "--json", "--no-report"))
     assert rest["totals"]["cached"] >= after
     assert artifact_bytes(tmp_path / "killed") == artifact_bytes(tmp_path / "whole")
     assert same_answer(rest, whole)

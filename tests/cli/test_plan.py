@@ -88,13 +88,7 @@ def finish(recipe: Path, workspace: Path, *, leave: int = 0, loss: bool = True, 
             "tokens": int(tokens), "flops": 6.5 * total * tokens, "parameters": {"initial": total, "final": final, "average": average},
             "held_out_loss": float(LAW.loss(average, tokens)) if loss else None,
         }  # fmt: skip
-        commit(
-            place,
-            task,
-            Model(put(place, task, "model", "config.json")),
-            facts={"training": training},
-            parameters={"total": total, "nonzero": final},
-        )
+        trained(place, task, training)
     for task in plan.tasks.values():
         if task.use == "measure.speed":
             source: Any = plan.tasks[task.inputs["model"].key].inputs["model"]  # type: ignore[union-attr]
@@ -106,11 +100,13 @@ def finish(recipe: Path, workspace: Path, *, leave: int = 0, loss: bool = True, 
     return plan
 
 
-def put(place: Workspace, task: plans.Task, part: str, name: str) -> Path:
-    folder = place.work_folder(task.key) / "out" / part
+def trained(place: Workspace, task: plans.Task, training: dict[str, Any]) -> None:
+    """A training as if it had been run, with what it notes of itself and without weights."""
+    folder = place.work_folder(task.key) / "out" / "model"
     folder.mkdir()
-    (folder / name).write_text("{}")
-    return folder
+    (folder / "config.json").write_text("{}")
+    counts = training["parameters"]
+    commit(place, task, Model(folder), facts={"training": training}, parameters={"total": counts["initial"], "nonzero": counts["final"]})
 
 
 def commit(place: Workspace, task: plans.Task, made: Any, **more: Any) -> None:
@@ -322,13 +318,7 @@ def test_a_model_written_as_a_bare_name_is_proposed_whole(tmp_path: Path) -> Non
         if task.use == "learn.train":
             total, tokens = task.inputs["model"].parameters(VOCABULARY), task.strategy.budget.tokens  # type: ignore[union-attr, attr-defined]
             training = {"tokens": tokens, "flops": 6 * total * tokens, "parameters": dict.fromkeys(("initial", "final", "average"), total), "held_out_loss": float(LAW.loss(total, tokens))}  # fmt: skip
-            commit(
-                place_,
-                task,
-                Model(put(place_, task, "model", "config.json")),
-                facts={"training": training},
-                parameters={"total": total, "nonzero": total},
-            )
+            trained(place_, task, training)
     choice = asked(str(recipe), "-w", str(place), "--budget", "flops=1e11")["choice"]
     assert choice["arm"] == "largest"
     assert choice["overrides"]["dense.model"] == {"use": "learn.models.llama", "hidden_size": choice["hidden_size"]}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_runs import start, wait_for  # type: ignore[import-not-found]
+from toy_runs import loaded, start, wait_for  # type: ignore[import-not-found]
 
 from paredown.cli.prove import recipes_of
 from paredown.core import evidence
@@ -59,12 +59,6 @@ def proofs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     evidence.index.cache_clear()
     yield tmp_path / "found"
     evidence.index.cache_clear()
-
-
-def loaded(done: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, Any]:
-    assert done.returncode == code, done.stdout + done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
 
 
 def strict(path: Path) -> Any:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
 from pathlib import Path
 
 import pytest
+from toy_runs import artifact_bytes, run  # type: ignore[import-not-found]
 
 from paredown.core import catalog, runner
 from paredown.core import recipe as recipes
 from paredown.core.errors import DataError, MachineError, PareError
 from paredown.core.ledger import Ledger
-from paredown.core.plan import Plan, make
+from paredown.core.plan import make
 from paredown.core.workspace import Record, Workspace
 
 TEXT = """\
@@ -30,22 +30,6 @@ arms:
 """
 
 
-def run(text: str, path: Path, jobs: int = 1) -> tuple[Plan, dict[str, Record]]:
-    plan = make(recipes.loads(text))
-    workspace = Workspace(path)
-    ledger = Ledger(workspace.ledger_path)
-    run_id = uuid.uuid4().hex
-    ledger.start_run(run_id, "t", "t.yaml", {}, {})
-    return plan, runner.run(plan, workspace, runner.Reporter(), runner.Settings(jobs=jobs), run_id, ledger)
-
-
-def tree(path: Path) -> dict[str, bytes]:
-    """All bytes of a workspace's artifacts; step.json holds times and is left out."""
-    return {
-        p.relative_to(path).as_posix(): p.read_bytes() for p in sorted((path / "steps").rglob("*")) if p.is_file() and p.name != "step.json"
-    }
-
-
 def test_a_run_makes_every_step_once_and_again_makes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_COUNTER", str(tmp_path / "count"))
     plan, records = run(TEXT, tmp_path / "w")
@@ -59,8 +43,8 @@ def test_a_run_makes_every_step_once_and_again_makes_none(tmp_path: Path, monkey
 def test_two_processes_give_the_same_bytes(tmp_path: Path) -> None:
     run(TEXT, tmp_path / "one")
     run(TEXT, tmp_path / "two", jobs=2)
-    assert tree(tmp_path / "one") == tree(tmp_path / "two")
-    assert len(tree(tmp_path / "one")) > 10
+    assert artifact_bytes(tmp_path / "one") == artifact_bytes(tmp_path / "two")
+    assert len(artifact_bytes(tmp_path / "one")) > 10
 
 
 def test_only_what_depends_on_a_changed_knob_has_a_new_key() -> None:

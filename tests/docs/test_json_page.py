@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 from pages import ROOT, blocks, tokens  # type: ignore[import-not-found]
+from toy_runs import start, wait_for  # type: ignore[import-not-found]
 
 from paredown.cli import main
 from paredown.core import evidence
@@ -194,20 +194,23 @@ def test_plan(tmp_path: Path) -> None:
     planned.finish(dense, tmp_path / "dense")
     verified = planned.asked(str(dense), "-w", str(tmp_path / "dense"), "--budget", "flops=4e9", "--verify")
     compare(page()["plan"], [weighed, verified], "plan")
+    found = verified["verification"]
+    assert found["error"] == pytest.approx(found["predicted"] / found["measured"] - 1), "as the page says"
+    assert found["within"] == (found["interval"][0] <= found["measured"] <= found["interval"][1])
+    assert weighed["verification"] is None
+    other = weighed["alternative"]
+    assert other["difference"] == pytest.approx(weighed["choice"]["loss"] - other["loss"])
 
 
-def test_a_stopped_run(tmp_path: Path, paredown: Program) -> None:
+def test_a_stopped_run(tmp_path: Path) -> None:
     (tmp_path / "slow.yaml").write_text(
         "steps:\n  numbers: {use: toy.numbers}\n  slow: {use: toy.slow, corpus: $numbers, units: 100, seconds: 0.2}\n"
     )
-    command = [sys.executable, "-m", "paredown.cli.main", "run", "slow.yaml", "--json"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not list(tmp_path.glob(".paredown/work/*/scratch/1.txt")):
-        time.sleep(0.05)
+    process = start(tmp_path, "run", "slow.yaml", "--json")
+    wait_for(process, tmp_path, ".paredown/work/*/scratch/1.txt")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    found = only_object(subprocess.CompletedProcess(command, process.returncode, out, err), 130)
+    found = only_object(subprocess.CompletedProcess(process.args, process.returncode, out, err), 130)
     assert found["status"] == "interrupted"
     assert [step["status"] for step in found["steps"]] == ["done", "waiting"]
     assert set(found) == set(page()["run"][""])

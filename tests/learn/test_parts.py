@@ -164,6 +164,7 @@ def test_keep_zeros_masks_gradient_and_state(tmp_path):
 
     class Look(Hook):
         def gradient(self, state: Any) -> None:
+            assert len(list(state.memory["keep_zeros"])) == 14
             for parameter, mask in state.memory["keep_zeros"]:
                 assert (parameter.grad[mask == 0] == 0).all()
 
