@@ -132,13 +132,13 @@ class Model(Artifact):
             raise DataError(f"Model: the weights do not fit the architecture of config.json: {said}", where=str(self.path)) from None
         return (module if dtype is None else module.to(dtype)).eval()
 
-    def empty(self) -> nn.Module:
-        """A module of our own architectures as config.json describes it, with whatever weights `build` gives."""
+    def empty(self, spec: dict[str, Any] | None = None) -> nn.Module:
+        """A module of our own architectures as config.json (or `spec`) describes it, with whatever weights `build` gives."""
         from paredown.core import catalog
 
         with torch_randomness_kept():
-            built: Any = catalog.build(self.config[OWN]).build(self.config.get("vocab_size", 0), self.config.get("eos_token_id", 0))
-        built.architecture = self.config[OWN]
+            built: Any = catalog.build(spec or self.config[OWN]).build(0, 0)
+        built.architecture = spec or self.config[OWN]
         module: nn.Module = built
         return module
 

@@ -171,7 +171,9 @@ def _architecture(model: Model, wanted: Shapes, kept: Sequence[int], before: Sha
             try:
                 if shapes(model, entries) == wanted:
                     return entries
-            except Exception:  # another list that these widths are no values for
+            # Another list, that these widths are no values for: its knobs are refused (pydantic's error is a ValueError), lists do
+            # not fit each other (ValueError, IndexError), or torch cannot make a layer of the size (RuntimeError).
+            except (ValueError, IndexError, RuntimeError):
                 continue
     raise UserError(f"no knob of {spec['use']} holds the number of filters of each layer", where=str(model.path))
 

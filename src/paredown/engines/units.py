@@ -18,8 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from paredown.artifacts.model import OWN, Model, torch_randomness_kept
-from paredown.core import catalog
+from paredown.artifacts.model import OWN, Model
 from paredown.core.errors import UserError
 from paredown.engines.model_files import Cut, Piece
 from paredown.engines.skeletons import architecture
@@ -133,12 +132,11 @@ def hollow(model: Model, entries: dict[str, Any] | None = None) -> Any:
     """The model's base module on the meta device, as its class makes it of config.json with other `entries`.
 
     Raises:
-        UserError: the class refuses the entries.
+        UserError: a class of transformers refuses the entries; what one of our own architectures raises goes on.
     """
     if OWN in model.config:
-        with torch.device("meta"), torch_randomness_kept():
-            config = model.config | (entries or {})
-            return catalog.build(config[OWN]).build(config.get("vocab_size", 0), config.get("eos_token_id", 0)).eval()
+        with torch.device("meta"):
+            return model.empty((entries or {}).get(OWN)).eval()
     kind, config = architecture(model)
     try:
         if entries:
