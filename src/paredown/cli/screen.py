@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from paredown.core.workspace import Record
 from paredown.report import numbers
 
 WIDTH = 100
+INDENT = 2  # of a table
 
 
 def print_json(value: Any) -> None:
@@ -62,20 +64,28 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> list[str]:
-    """Lines of a table, numbers to the right, headings folded where that is narrower; notes, with the rows they are about, below."""
-    widths = [max([*(len(row[i]) for row in rows), *(len(w) for w in fold(columns[i]))], default=0) for i in range(len(columns))]
+    """Lines of a table, numbers to the right, headings folded where that is narrower; notes, with the rows they are about, below.
+
+    What does not fit beside the first column goes into a further table below, so that no line is longer than the screen.
+    """
     folded = [fold(title) for title in columns]
-    height = max((len(f) for f in folded), default=1)
-    lines = []
-    for level in range(height):
-        cells = [([""] * (height - len(f)) + f)[level] for f in folded]
-        lines.append("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))).rstrip())
-    for row in rows:
-        line = "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        lines.append(line.rstrip())
+    widths = [max([*(len(row[i]) for row in rows), *map(len, folded[i])], default=0) for i in range(len(columns))]
+    groups: list[list[int]] = [[0]]
+    for i in range(1, len(columns)):
+        if len(groups[-1]) > 1 and sum(widths[j] + 2 for j in [*groups[-1], i]) - 2 > WIDTH - INDENT:
+            groups.append([0])
+        groups[-1].append(i)
+    lines: list[str] = []
+    for group in groups:
+        height = max(len(folded[i]) for i in group)
+        heads = [[([""] * (height - len(folded[i])) + folded[i])[level] for i in group] for level in range(height)]
+        lines += [""] if lines else []
+        for cells in [*heads, *([row[i] for i in group] for row in rows)]:
+            first, *rest = (cell.rjust(widths[i]) if i else cell.ljust(widths[0]) for i, cell in zip(group, cells, strict=True))
+            lines.append("  ".join([first, *rest]).rstrip())
     for note in dict.fromkeys(filter(None, notes)):
         about = ", ".join(row[0] for row, own in zip(rows, notes, strict=False) if own == note)
-        lines.append(f"{about}: {note}")
+        lines += textwrap.wrap(f"{about}: {note}", WIDTH - INDENT, subsequent_indent="  ", break_on_hyphens=False)
     return lines
 
 
