@@ -38,7 +38,7 @@ from paredown.core.context import context
 from paredown.core.errors import DataError, UserError
 from paredown.engines.flops import counter
 from paredown.engines.memory import give_back
-from paredown.engines.model_files import Cut, Files, Piece, block_tensors, finite, layout, read, save_block, write_model
+from paredown.engines.model_files import Cuts, Files, Piece, block_tensors, finite, layout, read, save_block, write_model
 from paredown.engines.scoring import check_vocabulary, context_length, device
 from paredown.engines.skeletons import architecture, skeleton
 
@@ -375,7 +375,7 @@ class Walker(TorchFunctionMode):
         return self.last
 
 
-def store(model: Model, walked: Walked, *, config: dict[str, Any] | None = None, cuts: dict[str, Cut] | None = None) -> Model:
+def store(model: Model, walked: Walked, *, config: dict[str, Any] | None = None, cuts: Cuts | None = None) -> Model:
     """Write the walked model into the step's output, with `pruning.json`: weights and zeros of every layer."""
     rows = [row for block in walked.blocks for row in block["layers"]]
     folder = context().output("model")

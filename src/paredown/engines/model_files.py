@@ -208,10 +208,13 @@ class Cut:
     kept: torch.Tensor  # int64, ascending
 
 
-def write_model(folder: Path, files: Files, changed: dict[str, Path], config: dict[str, Any], cuts: dict[str, Cut] | None = None) -> Model:
+Cuts = dict[str, list[Cut]]  # of each tensor that loses something, by its name
+
+
+def write_model(folder: Path, files: Files, changed: dict[str, Path], config: dict[str, Any], cuts: Cuts | None = None) -> Model:
     """A copy of a model folder with some tensors taken from other safetensors files; memory holds one tensor.
 
-    `changed` maps a key to the file that holds its new tensor; `cuts` says what is kept of a tensor's dimension; `config` is
+    `changed` maps a key to the file that holds its new tensor; `cuts` says what is kept of a tensor's dimensions; `config` is
     the new config.json. The names of the weight files stay.
     """
     model = files.model
@@ -230,13 +233,13 @@ def write_model(folder: Path, files: Files, changed: dict[str, Path], config: di
     return Model(folder)
 
 
-def _write_file(path: Path, files: Files, keys: list[str], changed: dict[str, Path], cuts: dict[str, Cut]) -> int:
+def _write_file(path: Path, files: Files, keys: list[str], changed: dict[str, Path], cuts: Cuts) -> int:
     """One safetensors file, tensor after tensor: 8 bytes of header length, the header in JSON, then the data."""
 
     def slot(key: str) -> tuple[str, list[int]]:
         shape = list(files.shape(key))
-        if key in cuts:
-            shape[cuts[key].dim] = len(cuts[key].kept)
+        for cut in cuts.get(key, ()):
+            shape[cut.dim] = len(cut.kept)
         return FORMATS[files.dtype(key)], shape
 
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -253,8 +256,8 @@ def _write_file(path: Path, files: Files, keys: list[str], changed: dict[str, Pa
         stream.write(struct.pack("<Q", len(text)) + text)
         for key in ordered:
             tensor = from_file(changed[key], key) if key in changed else files.tensor(key)
-            if key in cuts:
-                tensor = tensor.index_select(cuts[key].dim, cuts[key].kept)
+            for cut in cuts.get(key, ()):
+                tensor = tensor.index_select(cut.dim, cut.kept)
             stream.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return offset
 

@@ -1,4 +1,4 @@
-"""Take units out of a model: of a transformers model block by block, of one of our own networks in memory.
+"""Take units out of a model: of a transformers model block by block, of one of our own networks group by group.
 
 The strategy chooses, the engine does the rest: it brings each group of units with the weights that make and use them, sets what uses
 the chosen ones to zero, so that later blocks are calibrated on what is really left, and writes the smaller tensors with
@@ -12,13 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from paredown.artifacts.model import Model
 from paredown.core.context import context
 from paredown.engines.layers import REPORT, Inputs, Layer, store, walk
-from paredown.engines.model_files import Cut, Files
+from paredown.engines.model_files import Cuts, Files, write_model
 from paredown.engines.units import Group, Units, cuts, stored
 
 Slice = tuple[Tensor, Tensor]  # a weight (outputs, inputs, ...), and (units, width) which of its outputs, or inputs, are each unit's
@@ -66,7 +65,7 @@ def from_blocks(model: Model, kinds: Sequence[Units], kept: Sequence[int], ids: 
         layer.block.notes[units.kind] = stays.tolist()
 
     walked = walk(model, ids, edit)
-    config, kept_tensors, said = model.config, dict[str, Cut](), []
+    config, kept_tensors, said = model.config, Cuts(), []
     for units, count in zip(kinds, kept, strict=True):
         entries = units.entries([count] * len(units.groups))
         config = config | entries
@@ -81,27 +80,23 @@ def from_blocks(model: Model, kinds: Sequence[Units], kept: Sequence[int], ids: 
 
 
 def from_network(units: Units, kept: Sequence[int], choose: Choose) -> Model:
-    """Keep so many units of each group; beside the model stands `pruning.json`, which names them. Memory holds the model once.
+    """Keep so many units of each group; beside the model stands `pruning.json`, which names them. Memory holds the layers of one group.
 
     Raises:
         DataError: a weight is not finite.
         UserError: the model's architecture has no knob for what would be left.
     """
     units.check(kept)
-    with Files(units.model) as files:
-        state = {name: files.tensor(name) for name in files.where}
-    rows = []
-    for group in units.groups:
-        makes, uses = ([(state[f"{part.layer}.weight"].float(), part.indices) for part in parts] for parts in (group.makes, group.uses))
-        rows.append(choose(Candidates(units, group, group.makes[0].layer, makes, uses, None)).cpu())
-    for name, several in cuts(units.shapes, units.groups, rows).items():
-        for cut in several:
-            state[name] = state[name].index_select(cut.dim, cut.kept)
     folder = context().output("model")
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "model.safetensors", metadata={"format": "pt"})
-    config = units.model.config | units.entries(kept)
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    units.model.copy_processor(folder)
+    rows = []
+    with Files(units.model) as files:
+        for group in units.groups:
+            makes, uses = (
+                [(files.tensor(f"{part.layer}.weight").float(), part.indices) for part in parts] for parts in (group.makes, group.uses)
+            )
+            rows.append(choose(Candidates(units, group, group.makes[0].layer, makes, uses, None)).cpu())
+        config = units.model.config | units.entries(kept)
+        written = write_model(folder, files, {}, config, cuts(units.shapes, units.groups, rows))
     report = [
         {"name": group.makes[0].layer, units.kind: group.units, "kept": row.tolist()} for group, row in zip(units.groups, rows, strict=True)
     ]
@@ -109,4 +104,4 @@ def from_network(units: Units, kept: Sequence[int], choose: Choose) -> Model:
     total = sum(group.units for group in units.groups)
     context().facts.update({units.kind: total, f"{units.kind}_kept": sum(kept)})
     context().says = f"{sum(kept):,} of {total:,} {NAMES[units.kind]} kept"
-    return Model(folder)
+    return written

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from paredown.artifacts.model import OWN, Model
 from paredown.core.errors import UserError
-from paredown.engines.model_files import Cut, Piece
+from paredown.engines.model_files import Cut, Cuts, Piece
 from paredown.engines.skeletons import architecture
 
 Shapes = dict[str, tuple[int, ...]]
@@ -96,7 +96,7 @@ class Units:
         return "set heads: " + " or ".join(f"{gone:g} ({stay} heads stay)" for gone, stay in ways) if ways else "set heads: 0"
 
 
-def cuts(shapes: Shapes, groups: Iterable[Group], kept: Sequence[Tensor]) -> dict[str, list[Cut]]:
+def cuts(shapes: Shapes, groups: Iterable[Group], kept: Sequence[Tensor]) -> Cuts:
     """What stays of each tensor that loses something, given the kept units (ascending) of each group."""
     masks: dict[tuple[str, int], Tensor] = {}
     for group, rows in zip(groups, kept, strict=True):
@@ -105,16 +105,16 @@ def cuts(shapes: Shapes, groups: Iterable[Group], kept: Sequence[Tensor]) -> dic
         for name, dim, indices in group.tensors():
             mask = masks.setdefault((name, dim), torch.ones(shapes[name][dim], dtype=torch.bool))
             mask[indices[gone].flatten()] = False
-    found: dict[str, list[Cut]] = {}
+    found: Cuts = {}
     for (name, dim), mask in masks.items():
         if not mask.all():
             found.setdefault(name, []).append(Cut(dim, mask.nonzero().flatten()))
     return found
 
 
-def stored(cuts: dict[str, list[Cut]], pieces: dict[str, list[Piece]]) -> dict[str, Cut]:
+def stored(cuts: Cuts, pieces: dict[str, list[Piece]]) -> Cuts:
     """The cuts of a transformers model by the names of the files' tensors."""
-    return {piece.key: cut for name, (cut,) in cuts.items() for piece in pieces[name]}
+    return {piece.key: several for name, several in cuts.items() for piece in pieces[name]}
 
 
 def left(shapes: Shapes, groups: Iterable[Group], kept: Sequence[int]) -> Shapes:
