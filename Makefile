@@ -25,7 +25,7 @@ $(VENV)/.base: constraints.txt
 	touch $@
 
 $(VENV)/.run: $(VENV)/.base pyproject.toml
-	$(PIP) -e ".[train,report,prune]"
+	$(PIP) -e ".[train,report,prune,vision]"
 	touch $@
 
 $(VENV)/.test: $(VENV)/.base pyproject.toml

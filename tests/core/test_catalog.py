@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from paredown.core import catalog
-from paredown.core.errors import UserError
+from paredown.core import catalog, plan, recipe
+from paredown.core.errors import MissingExtra, UserError
+from paredown.core.workspace import Workspace
 
 HEAVY = ("torch", "transformers", "polars", "pyarrow", "numba", "numpy", "scipy", "accelerate", "tokenizers", "ray", "datasets")
 
@@ -111,3 +112,26 @@ def test_every_import_of_a_syntax_tree_is_found_in_the_text(tmp_path: Path) -> N
                 assert {alias.name for alias in node.names} <= found, path
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 assert {f"{node.module}.{alias.name}" for alias in node.names} <= found, path
+
+
+def test_a_library_that_is_missing_is_named_with_its_extra_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An import inside of a step would fail only when the step's turn comes."""
+    version = catalog.importlib.metadata.version
+
+    def without(name: str) -> str:
+        if name == "pillow":
+            raise catalog.importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    catalog.lacking.cache_clear()
+    assert catalog.lacking("vision") is None
+    planned = plan.make(recipe.loads("steps:\n  digits: {use: corpus.read.digits}\n"))
+    place = Workspace(tmp_path)
+    assert plan.estimates(planned, place)
+    monkeypatch.setattr(catalog.importlib.metadata, "version", without)
+    catalog.lacking.cache_clear()
+    with pytest.raises(MissingExtra, match=r"corpus\.read\.digits needs the Python package 'pillow'") as found:
+        plan.estimates(planned, place)
+    assert found.value.todo == 'pip install "paredown[vision]"'
+    assert plan.estimates(plan.make(recipe.loads("steps:\n  library: {use: corpus.read.stdlib}\n")), place)
+    catalog.lacking.cache_clear()

@@ -256,6 +256,23 @@ def build(spec: str | dict[str, Any]) -> Any:
 
 
 @functools.cache
+def lacking(extra: str) -> str | None:
+    """The first library of one of paredown's extras that is not installed; None where all are, or where nothing tells what belongs to it."""
+    try:
+        wanted = importlib.metadata.requires("paredown") or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    for requirement in wanted:
+        library = re.match(r"[\w.-]+", requirement)
+        if library and re.search(rf"""extra == ["']{re.escape(extra)}["']""", requirement):
+            try:
+                importlib.metadata.version(library[0])
+            except importlib.metadata.PackageNotFoundError:
+                return library[0]
+    return None
+
+
+@functools.cache
 def _imports(path: Path, module: str) -> tuple[str, ...]:
     """Modules that a file names in import statements anywhere, also inside functions.
 

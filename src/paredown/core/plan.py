@@ -7,12 +7,13 @@ import hashlib
 import importlib.metadata
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from paredown.core import catalog
 from paredown.core.artifact import Artifact, Bundle
-from paredown.core.errors import DataError, PareError, RecipeError
+from paredown.core.errors import DataError, MissingExtra, PareError, RecipeError
 from paredown.core.recipe import Recipe, Reference, Step
 from paredown.core.strategy import Part, Strategy, alternatives
 from paredown.core.workspace import FORMAT, Record, Workspace
@@ -254,15 +255,35 @@ def forecast(plan: Plan, guesses: dict[str, dict[str, float]]) -> Forecast:
 
 
 def estimates(plan: Plan, workspace: Workspace) -> dict[str, dict[str, float]]:
-    """What each step that is not made yet will take, by key; from knobs, from what exists, and from what earlier steps foresee."""
+    """What each step that is not made yet will take, by key; from knobs, from what exists, and from what earlier steps foresee.
+
+    Raises:
+        MissingExtra: a step that is to be made needs a library that is not installed.
+    """
     guesses: dict[str, dict[str, float]] = {}
     records: dict[str, Record] = {}
     annotations: dict[str, Any] = {}
+    found = {key: workspace.find(key, task.use) for key, task in plan.tasks.items()}
+    _check_extras([task for key, task in plan.tasks.items() if found[key] is None])
     for task in plan.tasks.values():
-        record = workspace.find(task.key, task.use)
+        record = found[task.key]
         if record:
             records[task.key] = record
             annotations[task.key] = task.gives
         else:
             guesses[task.key] = task.strategy.estimate(resolve(task, records, annotations, guesses))
     return guesses
+
+
+def _check_extras(tasks: Iterable[Task]) -> None:
+    """Before anything runs: the libraries of every extra that a step or one of its parts declares."""
+    needing: dict[str, str] = {}
+    for task in tasks:
+        for name in (task.use, *parts_used(task)):
+            if catalog.entry(name).module.startswith("paredown."):
+                for extra in catalog.entry(name).extras:
+                    needing.setdefault(extra, name)
+    missing = {extra: library for extra in needing if (library := catalog.lacking(extra))}
+    if missing:
+        extra, library = next(iter(missing.items()))
+        raise MissingExtra(",".join(sorted(missing)), needing[extra], library)
