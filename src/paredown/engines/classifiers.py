@@ -11,20 +11,29 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from paredown.artifacts.examples import Examples
 from paredown.core.context import context
 from paredown.core.errors import DataError, UserError
+from paredown.engines.batches import example_rows
 from paredown.engines.flops import Flops
-from paredown.engines.parts import Rows
 
 SPAN = "label_span"  # entry of a batch: its lowest and highest label as plain numbers, since asking a device for them would wait
 INPUTS = {"image": "pixel_values", "features": "inputs_embeds"}  # column of the examples -> what transformers' modules call it
 
 
 class LabelledRows:
-    """Rows with a `label`, whose batches say which labels they span."""
+    """Examples with a `label`, whose batches say which labels they span.
 
-    def __init__(self, source: Rows) -> None:
-        self.source, self.rows = source, source.rows
+    Raises:
+        DataError: there is no example, or a value is missing or not finite.
+        UserError: there is no column of numbers named label.
+    """
+
+    def __init__(self, examples: Examples) -> None:
+        self.source = example_rows(examples)
+        self.rows = self.source.rows
+        if "label" not in self.source.columns:
+            raise UserError("a classifier needs a column of whole numbers named label", where=str(examples.path))
 
     def fill(self, rows: np.ndarray[Any, Any]) -> dict[str, Any]:
         batch = self.source.fill(rows)
@@ -49,8 +58,7 @@ def logits(module: nn.Module, batch: dict[str, Any]) -> Tensor:
     """Scores (rows, labels) of a batch; modules that are not of transformers take the values as their one argument.
 
     Raises:
-        UserError: the model does not take such rows, or has no score for a label of the batch. Labels are looked at on a CPU,
-            where asking costs nothing; elsewhere the batch must say its span, as those of `LabelledRows` do.
+        UserError: the model does not take such rows, or has no score for a label of the batch.
     """
     column, values = inputs(batch)
     inner = getattr(module, "module", module)  # behind a wrapper for several processes
@@ -62,27 +70,17 @@ def logits(module: nn.Module, batch: dict[str, Any]) -> Tensor:
         found = module(values)
     if found.dim() != 2:
         raise UserError(f"{type(inner).__name__} gives {found.dim()}-dimensional scores: it is no classifier of rows")
-    label = batch.get("label")
-    if isinstance(label, Tensor) and label.device.type == "cpu" and label.numel():
-        check_labels(int(label.min()), int(label.max()), found.shape[-1])
-    elif SPAN in batch:
-        lowest, highest = batch[SPAN]
-        check_labels(lowest, highest, found.shape[-1])
-    return found
-
-
-def check_labels(lowest: int, highest: int, classes: int) -> None:
-    """Refuse labels that a model with so many scores cannot have.
-
-    Raises:
-        UserError: a label is negative or too high.
-    """
+    label, classes = batch.get("label"), found.shape[-1]
+    if label is None or not len(label):
+        return found
+    lowest, highest = batch.get(SPAN) or (int(label.min()), int(label.max()))
     if lowest < 0 or highest >= classes:
         wrong = lowest if lowest < 0 else highest
         raise UserError(
             f"the examples have the label {wrong:,}, but the model tells {classes:,} labels apart, 0 to {classes - 1:,}",
             todo="leave out rows without a label" if lowest < 0 else f"set classes: {highest + 1}",
         )
+    return found
 
 
 @dataclass(frozen=True)
@@ -94,19 +92,19 @@ class Judged:
     flops: float
 
 
-def judge(module: nn.Module, source: Rows, batch_size: int) -> Judged:
-    """Run every row through a module, which is in evaluation mode on its device; the rows have a `label`.
+def judge(module: nn.Module, source: LabelledRows, batch_size: int) -> Judged:
+    """Run every row through a module, which is in evaluation mode on its device.
 
     Raises:
         DataError: the loss on a row is not finite.
         UserError: the model does not take such rows, or has no score for a label.
     """
     where = next(module.parameters()).device
-    counted, flops, labelled = Flops(), 0, LabelledRows(source)
+    counted, flops = Flops(), 0
     correct, nats = np.zeros(source.rows), np.zeros(source.rows)
     for begin in range(0, source.rows, batch_size):
         rows = np.arange(begin, min(begin + batch_size, source.rows))
-        found = labelled.fill(rows)
+        found = source.fill(rows)
         batch = {name: torch.from_numpy(value).to(where) if isinstance(value, np.ndarray) else value for name, value in found.items()}
         key = Flops.shape(batch, "evaluate")
         with torch.inference_mode(), counted.counted(key):

@@ -8,7 +8,7 @@ from paredown.artifacts.examples import Examples
 from paredown.artifacts.model import Model
 from paredown.artifacts.scores import Score, Scores
 from paredown.core.context import context
-from paredown.core.errors import DataError, UserError
+from paredown.core.errors import DataError
 from paredown.core.strategy import Count, Strategy
 
 
@@ -37,27 +37,22 @@ class Accuracy(Strategy):
         import numpy as np
         import polars as pl
 
-        from paredown.engines import batches, classifiers, scoring
+        from paredown.engines import classifiers, scoring
 
         if not examples.rows:
             raise DataError("there is no example to measure on", where=str(examples.path))
-        source = batches.example_rows(examples)
-        if "label" not in source.columns:
-            raise UserError("measuring accuracy needs a column of whole numbers named label", where=str(examples.path))
+        source = classifiers.LabelledRows(examples)
         module = scoring.load(model, "float32")
         found = classifiers.judge(module, source, self.batch)
         context().charge(flops=found.flops, how="forward, counted", documents=source.rows)
         values = {"accuracy": (found.correct, "", "higher"), "loss": (found.nats, "nats/example", "lower")}
-        weight = np.ones(source.rows)
         cost = {"subject": model.identity, "n": source.rows, "flops": found.flops}
         scores = [
-            Score.model_validate(
-                {"metric": name, "value": float((each * weight).sum() / weight.sum()), "unit": unit, "better": better, **cost}
-            )
+            Score.model_validate({"metric": name, "value": float(each.mean()), "unit": unit, "better": better, **cost})
             for name, (each, unit, better) in values.items()
         ]
         items = pl.concat(
-            pl.DataFrame({"metric": [name] * source.rows, "item": np.arange(source.rows), "value": each, "weight": weight})
+            pl.DataFrame({"metric": [name] * source.rows, "item": np.arange(source.rows), "value": each, "weight": np.ones(source.rows)})
             for name, (each, _, _) in values.items()
         )
         return Scores.write(context().output("scores"), scores, items)

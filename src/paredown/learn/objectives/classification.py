@@ -30,15 +30,11 @@ class Classification(Objective):
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the target that is spread evenly over all labels
 
     def rows(self, data: Tokens | Examples, length: int) -> Rows:
-        from paredown.engines.batches import example_rows
         from paredown.engines.classifiers import LabelledRows
 
         if not isinstance(data, Examples):
             raise UserError("classification learns from examples, not from tokens", where="objective", todo="give the input examples")
-        source = example_rows(data)
-        if "label" not in source.columns:
-            raise UserError("classification needs a column of whole numbers named label", where=str(data.path))
-        return LabelledRows(source)
+        return LabelledRows(data)
 
     def loss(self, module: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
         """Mean cross-entropy in nats over the rows.
