@@ -149,6 +149,19 @@ def test_training_learns_and_gives_the_same_bytes_twice(shape, tmp_path):
     assert (found.argmax(1).numpy() == data.arrays()["label"]).mean() > 0.95
 
 
+def test_two_processes_learn_from_examples_like_one(tmp_path):
+    data, shape = images(tmp_path / "data"), Mlp(inputs=64, hidden=(16,), classes=3)
+    given: dict[str, Any] = {"objective": build("learn.objectives.classification"), "device": "cpu", "precision": "fp32", "batch_size": 20}
+    made = []
+    for name, more in (("one", {}), ("two", {"parallel": "ddp", "processes": 2})):
+        with running(Context(tmp_path / name / "out", tmp_path / name / "scratch", seed=0)):
+            made.append(Train(budget={"epochs": 3}, learning_rate=0.02, **given, **more)(shape, examples=data, held_out=data))
+    one, two = (dict(model.load().named_parameters()) for model in made)
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-2, atol=1e-3)
+    assert [model.training["epochs"] for model in made] == [3, 3]
+
+
 def test_rows_of_another_shape_are_refused_with_the_knob_to_set():
     with pytest.raises(UserError, match="1 channel") as caught:
         Resnet(channels=1).build(0, 0)(torch.zeros(2, 3, 8, 8))

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paredown.artifacts.examples import Examples
 from paredown.artifacts.model import Model
 from paredown.artifacts.tokens import Tokens
 from paredown.core import errors
@@ -28,7 +29,7 @@ from paredown.core.strategy import Part, Strategy
 if TYPE_CHECKING:
     from typing import IO
 
-KINDS: dict[str, type[Artifact]] = {"Model": Model, "Tokens": Tokens}
+KINDS: dict[str, type[Artifact]] = {kind.kind: kind for kind in (Model, Tokens, Examples)}
 NEWS = "news.jsonl"  # in the scratch folder; a file, because torchrun closes every other descriptor of its processes
 POLL = 0.05  # seconds between two looks at it
 _shared: dict[int, Path] = {}
