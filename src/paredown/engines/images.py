@@ -6,12 +6,10 @@ bytes with their height and width, its label as it was found, and the place that
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import io
-import itertools
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,7 @@ from paredown.core.context import context
 from paredown.core.errors import DataError, UserError
 from paredown.core.wording import did_you_mean
 from paredown.engines.documents import Task, run_shards
-from paredown.engines.reading import find
+from paredown.engines.reading import named
 
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # others are not opened: some run a program
@@ -166,38 +164,22 @@ def write(examples: pl.DataFrame, held_out: float) -> ExampleSplit:
 
 def _tasks(path: str, image: str, label: str, limit: int) -> Iterator[Task]:
     """Tasks over the Parquet files or the image files that `path` means."""
-    files = find(path)
-    base = _base(path)
-    tables = [file for file in files if file.suffix.lower() == ".parquet"]
-    if tables and any(file.suffix.lower() in ENDINGS for file in files):
+    files = named(path)
+    tables = [(name, file) for name, file in files if file.suffix.lower() == ".parquet"]
+    if tables and any(file.suffix.lower() in ENDINGS for _, file in files):
         raise UserError(
             f"{path} holds both Parquet files and images", where="path", todo="give one kind, with a pattern such as data/*.parquet"
         )
     if tables:
-        yield from _table_tasks(tables, base, image, label, limit)
+        yield from _table_tasks(tables, image, label, limit)
         return
-    named = [(_text(file.relative_to(base).as_posix()), file) for file in files]
     if limit:
-        images = [name for name, file in named if file.suffix.lower() in ENDINGS]
-        chosen = set(sample(images, limit))
-        named = [(name, file) for name, file in named if name in chosen]
-    for begin in range(0, len(named), FILES):
-        some = named[begin : begin + FILES]
-        paths = [[name, str(file.resolve()), _text(file.parent.name) if file.parent != base else ""] for name, file in some]
+        chosen = set(sample([name for name, file in files if file.suffix.lower() in ENDINGS], limit))
+        files = [(name, file) for name, file in files if name in chosen]
+    for begin in range(0, len(files), FILES):
+        some = files[begin : begin + FILES]
+        paths = [[name, str(file.resolve()), PurePosixPath(name).parent.name] for name, file in some]
         yield {"shard": some[0][0], "files": paths, "bytes": sum(file.stat().st_size for _, file in some)}
-
-
-def _text(name: str) -> str:
-    """A name as it can be written down; the names of files may be no UTF-8."""
-    return name.encode(errors="backslashreplace").decode()
-
-
-def _base(path: str) -> Path:
-    """The folder that all files of a path, folder or pattern have in common."""
-    root = Path(path).expanduser()
-    if root.is_file():
-        return root.parent
-    return root if root.is_dir() else Path(*itertools.takewhile(lambda part: not glob.has_magic(part), root.parts))
 
 
 def sample(places: Iterable[str], count: int) -> list[str]:
@@ -207,10 +189,9 @@ def sample(places: Iterable[str], count: int) -> list[str]:
     return [name for name in places if name in chosen]
 
 
-def _table_tasks(tables: list[Path], base: Path, image: str, label: str, limit: int) -> Iterator[Task]:
+def _table_tasks(tables: list[tuple[str, Path]], image: str, label: str, limit: int) -> Iterator[Task]:
     found: list[Task] = []
-    for file in tables:
-        name = file.relative_to(base).as_posix()
+    for name, file in tables:
         task: Task = {"shard": name, "table": str(file.resolve()), "bytes": file.stat().st_size}
         try:
             opened = pyarrow.parquet.ParquetFile(file)

@@ -56,6 +56,19 @@ def find(path: str) -> list[Path]:
     return files
 
 
+def named(path: str) -> list[tuple[str, Path]]:
+    """The files of `find`, each with its place below what all files of a path, folder or pattern have in common.
+
+    Raises:
+        UserError: there are none.
+    """
+    root = Path(path).expanduser()
+    fixed = itertools.takewhile(lambda part: not glob.has_magic(part), root.parts)
+    base = root.parent if root.is_file() else root if root.is_dir() else Path(*fixed)
+    # a name may be no UTF-8
+    return [(file.relative_to(base).as_posix().encode(errors="backslashreplace").decode(), file) for file in find(path)]
+
+
 def fingerprint(path: str) -> Any:
     """What a step's key says of its input files."""
     if path.startswith(HUB):
@@ -124,11 +137,8 @@ def _pieces(path: str, format: str, split: str, wanted: Wanted) -> Iterator[dict
         raise UserError(
             f"{path} is no folder that datasets.save_to_disk wrote: it has neither state.json nor dataset_dict.json", where="path"
         )
-    files = find(path)
-    fixed = itertools.takewhile(lambda part: not glob.has_magic(part), root.parts)  # what all files of a pattern have in common
-    base = root.parent if root.is_file() else root if root.is_dir() else Path(*fixed)
-    for file in files:
-        name = file.relative_to(base).as_posix().encode(errors="backslashreplace").decode()  # a name may be no UTF-8
+    files = named(path)
+    for name, file in files:
         kind = format if format != "auto" else _format(file, alone=len(files) == 1)
         size = file.stat().st_size
         piece: dict[str, Any] = {"name": name, "file": str(file.resolve()), "format": kind, "bytes": size}
