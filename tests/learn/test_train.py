@@ -21,6 +21,7 @@ from paredown.core.context import Context, running
 from paredown.core.errors import DataError, UserError
 from paredown.learn.models.llama import Llama
 from paredown.learn.models.pretrained import Pretrained
+from paredown.learn.models.resnet import Resnet
 from paredown.learn.train import Train, training_flops
 
 TEXTS = [f"def f{i}(x):\n    return x + {i} * {'y' * (i % 7)}\n" * (1 + i % 4) for i in range(40)]
@@ -150,6 +151,16 @@ def test_the_estimate_knows_weights_tokens_and_time():
     assert Train(budget={"seconds": 60}).estimate({})["seconds"] == 60
     assert Train(budget={"steps": 10}, batch_size=4, length=32).estimate({})["tokens"] == 1280
     assert Train(budget={"flops": 1e12}).estimate({"model": Llama(), "tokens": None})["tokens"] > 0
+
+
+def test_flops_do_not_foresee_how_many_images_a_convolution_sees():
+    """A weight is used at every pixel, so six FLOPs a weight and row would foresee far too many rows, and so far too long a time."""
+    inputs: dict[str, Any] = {"model": Resnet(), "examples": {"rows": 1000}}
+    flops = Train(budget={"flops": 1e12}, device="cpu").estimate(inputs)
+    assert flops["seconds"] == Train(budget={"flops": 1e12}, device="cpu").estimate({"model": Llama()})["seconds"] == 20
+    assert "tokens" not in flops
+    assert Train(budget={"epochs": 3}).estimate(inputs)["tokens"] == 3000
+    assert Train(budget={"steps": 10}, batch_size=4).estimate(inputs)["tokens"] == 40
 
 
 # --- several processes

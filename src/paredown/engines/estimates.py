@@ -1,4 +1,4 @@
-"""What block-by-block work will take, from a model's configuration alone; imports nothing heavy."""
+"""What work on a model will take, from its configuration or its architecture alone; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from paredown.artifacts.model import Model
 from paredown.core.errors import PareError
+from paredown.engines.parts import Architecture
 
 FLOPS_PER_SECOND = 5e10  # two cores in fp32; for estimates only
 
@@ -27,9 +28,18 @@ def calibrated(model: Any, tokens: int, *, gram: bool = False) -> dict[str, floa
     return {"seconds": flops / FLOPS_PER_SECOND, "memory": memory, "disk": 2.0 * size, "tokens": float(tokens)}
 
 
+def weights(model: Any, vocabulary: int = 0) -> float:
+    """How many weights a model has, an architecture will have, or an earlier step foresees; 0 where nothing is known."""
+    if isinstance(model, Architecture):
+        return float(model.parameters(vocabulary))
+    if isinstance(model, Model):
+        return float(model.size() // 4)
+    return float(model.get("parameters", 0.0)) if isinstance(model, dict) else 0.0
+
+
 def foreseen(model: Any, flops: float) -> dict[str, float]:
     """Of a model that is not made yet: its parameters, and the time and disk of so many FLOPs a parameter."""
-    parameters = model.get("parameters", 0.0) if isinstance(model, dict) else 0.0
+    parameters = weights(model)
     if not parameters:
         return {}
     return {"seconds": flops * parameters / FLOPS_PER_SECOND, "disk": 8.0 * parameters, "parameters": parameters}

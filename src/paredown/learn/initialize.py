@@ -37,14 +37,11 @@ class Initialize(Strategy):
     variant: Annotated[int, Field(ge=0)] = 0  # another number draws other weights from the same seed
 
     def estimate(self, inputs: dict[str, Any]) -> dict[str, float]:
-        model, tokens = inputs.get("model"), inputs.get("tokens")
-        if isinstance(model, Model):
-            weights = float(model.size() // 4)
-        elif isinstance(model, Architecture):
-            known = tokens.vocab_size if isinstance(tokens, Tokens) else int((tokens or {}).get("vocab_size", 0))
-            weights = float(model.parameters(known))
-        else:
-            weights = float((model or {}).get("parameters", 0.0))
+        from paredown.engines import estimates
+
+        tokens = inputs.get("tokens")
+        known = tokens.vocab_size if isinstance(tokens, Tokens) else int((tokens or {}).get("vocab_size", 0))
+        weights = estimates.weights(inputs.get("model"), known)
         return {"seconds": weights / 5e7, "memory": 8e8 + 8 * weights, "disk": 4 * weights, "parameters": weights}
 
     def __call__(self, model: Architecture | Model, tokens: Tokens | None = None) -> Model:

@@ -24,7 +24,7 @@ STEP_SECONDS = 0.01  # least that a step takes, roughly
 FLOPS_PER_SECOND = {"cpu": 5e10, "cuda": 5e13}  # what training reaches, roughly; for estimates only
 
 
-def training_flops(parameters: int, tokens: float) -> float:
+def training_flops(parameters: float, tokens: float) -> float:
     """FLOPs of a forward and a backward pass: six per weight and token (Kaplan et al. 2020, arXiv 2001.08361, section 2.1)."""
     return 6.0 * parameters * tokens
 
@@ -78,39 +78,26 @@ class Train(Strategy):
         return {"device": device, "precision": resolve_precision(self.precision, device)}
 
     def estimate(self, inputs: dict[str, Any]) -> dict[str, float]:
+        from paredown.engines import estimates
         from paredown.engines.precision import resolve_device
 
-        model, tokens = inputs.get("model"), inputs.get("tokens")
-        foreseen = tokens if isinstance(tokens, dict) else {}
-        vocab = tokens.vocab_size if isinstance(tokens, Tokens) else int(foreseen.get("vocab_size", 8192))
-        if isinstance(model, Architecture):
-            weights = model.parameters(vocab)
-        elif isinstance(model, Model):
-            weights = model.size() // 4
-        else:
-            weights = int(model.get("parameters", 1e6)) if isinstance(model, dict) else 1_000_000
+        tokens, examples = inputs.get("tokens"), inputs.get("examples")
+        vocab = tokens.vocab_size if isinstance(tokens, Tokens) else int((tokens or {}).get("vocab_size", 8192))
+        weights = estimates.weights(inputs.get("model"), vocab) or 1e6
         speed = FLOPS_PER_SECOND["cuda" if resolve_device(self.device).startswith("cuda") else "cpu"]
-        data = inputs.get("examples") or tokens
-        row_tokens = 1 if inputs.get("examples") is not None else self.length
-        known = (
-            data
-            if isinstance(data, dict)
-            else {"rows": data.rows}
-            if isinstance(data, Examples)
-            else {"tokens": getattr(data, "tokens", 1e6)}
-        )
-        in_epoch = known.get("rows") or known.get("tokens") or 1e6
-        if self.budget.seconds is not None:
-            seconds, seen = self.budget.seconds, self.budget.seconds * speed / training_flops(weights, 1)
-        else:
-            spent = self.budget.flops / training_flops(weights, 1) if self.budget.flops is not None else 0.0
-            seen = self.budget.tokens or (self.budget.steps or 0) * self.batch_size * row_tokens or spent
-            seen = seen or (self.budget.epochs or 0) * in_epoch
-            seconds = max(training_flops(weights, seen) / speed, STEP_SECONDS * seen / (self.batch_size * row_tokens))
-        logits = 3 * vocab if row_tokens > 1 else 0
-        activations = self.batch_size * row_tokens / self.accumulate * (logits + 200 * (weights / 1000) ** 0.5) * 4
+        data, unit, step = (tokens, "tokens", self.batch_size * self.length) if examples is None else (examples, "rows", self.batch_size)
+        in_epoch = (data.get(unit) if isinstance(data, dict) else getattr(data, unit, None)) or 1e6
+        budget = self.budget
+        flops = budget.flops or (budget.seconds or 0) * speed
+        seen = budget.tokens or (budget.steps or 0) * step or (budget.epochs or 0) * in_epoch
+        if examples is None:  # of examples FLOPs do not tell how many: a convolution uses a weight at every pixel
+            seen = seen or flops / training_flops(weights, 1)
+        seconds = budget.seconds or max((flops or training_flops(weights, seen)) / speed, STEP_SECONDS * seen / step)
+        logits = 3 * vocab if examples is None else 0
+        activations = step / self.accumulate * (logits + 200 * (weights / 1000) ** 0.5) * 4
         memory, disk = 8e8 + 16 * weights + activations, 4.0 * weights + 2 * 12 * weights
-        return {"seconds": seconds, "tokens": seen, "memory": memory, "disk": disk, "parameters": float(weights)}
+        known = {"tokens": seen} if seen else {}
+        return {"seconds": seconds, **known, "memory": memory, "disk": disk, "parameters": weights}
 
     def __call__(
         self,

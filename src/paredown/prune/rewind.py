@@ -25,8 +25,9 @@ class Rewind(Strategy):
     extras: ClassVar[tuple[str, ...]] = ("train",)
 
     def estimate(self, inputs: dict[str, Any]) -> dict[str, float]:
-        model = inputs.get("model")
-        size = float(model.size()) if isinstance(model, Model) else 4 * float((model or {}).get("parameters", 0.0))
+        from paredown.engines import estimates
+
+        size = 4 * estimates.weights(inputs.get("model"))
         return {"seconds": size / 2e8, "memory": 1e9, "disk": 2 * size, "parameters": size / 4}
 
     def __call__(self, model: Model, weights: Model) -> Model:
