@@ -134,7 +134,7 @@ def ours(work: Work, folder: Path, precision: str) -> Seen:
     from paredown.core.context import Context, running
     from paredown.engines import trainer
     from paredown.engines.batches import packed
-    from paredown.engines.parts import Budget, Hook
+    from paredown.engines.parts import Budget, Draw, Hook
     from paredown.learn.optimizers.adamw import Adamw
     from paredown.learn.schedules.warmup_stable_decay import WarmupStableDecay
     from paredown.learn.train import Train
@@ -158,8 +158,8 @@ def ours(work: Work, folder: Path, precision: str) -> Seen:
     with tempfile.TemporaryDirectory() as temporary:
         step = Context(Path(temporary) / "out", Path(temporary) / "scratch", seed=0)
 
-        def batches(index: int) -> dict[str, Any]:
-            return source.fill(strategy.sampler.choose(source.rows, 0, index, work.rows))
+        def batches(state: trainer.State) -> dict[str, Any]:
+            return source.fill(strategy.sampler.choose(source, Draw(0, state.step, work.rows)))
 
         with running(step):
             trainer.fit(module, batches, setup, seed=0, step=step)

@@ -51,7 +51,7 @@ def setup(budget: dict[str, float], **knobs: Any) -> Setup:
 def train(folder: Path, budget: dict[str, float], module: nn.Module | None = None, held_out: Any = (), **knobs: Any) -> Outcome:
     step = Context(folder / "out", folder / "scratch", seed=0, listener=knobs.pop("listener", Listener()))
     source = rows()
-    batches = knobs.pop("batches", lambda i: shuffled_batch(source, 0, i, 4))
+    batches = knobs.pop("batches", lambda state: shuffled_batch(source, 0, state.step, 4))
     return fit(module or llama(), batches, setup(budget, **knobs), seed=3, step=step, held_out=held_out)
 
 
@@ -61,7 +61,7 @@ def train(folder: Path, budget: dict[str, float], module: nn.Module | None = Non
 def test_the_share_of_any_budget(budget, expected):
     nothing: Any = None
     done = {"tokens": 70, "step": 4, "flops": 500.0, "seconds": 3.0}
-    state = State(nothing, nothing, nothing, setup(budget), nothing, nothing, **done)
+    state = State(nothing, nothing, nothing, setup(budget), 0, nothing, nothing, **done)
     assert state.spent() == expected
     assert state.spent({next(iter(budget)): next(iter(budget.values()))}) == expected + 0.5
 
@@ -393,8 +393,8 @@ def test_any_module_with_any_objective(tmp_path):
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(5, 1))
 
-    def batches(index: int) -> dict[str, Any]:
-        x = np.random.default_rng(index).normal(size=(64, 5))
+    def batches(state: State) -> dict[str, Any]:
+        x = np.random.default_rng(state.step).normal(size=(64, 5))
         return {"x": x.astype(np.float32), "y": (x @ truth).astype(np.float32)}
 
     torch.manual_seed(0)
@@ -477,7 +477,7 @@ def test_compiled_training_is_the_same_and_counts_the_same(tmp_path):
     plain, compiled = nn.Linear(5, 1), nn.Linear(5, 1)
     compiled.load_state_dict(plain.state_dict())
     batch = {"x": np.ones((8, 5), np.float32), "y": np.ones((8, 1), np.float32)}
-    knobs: dict[str, Any] = {"objective": Regression(), "batches": lambda i: batch}
+    knobs: dict[str, Any] = {"objective": Regression(), "batches": lambda state: batch}
     one = train(tmp_path / "1", {"steps": 5}, plain, **knobs)
     try:
         two = train(tmp_path / "2", {"steps": 5}, compiled, compile=True, **knobs)

@@ -48,8 +48,8 @@ def llama(seed: int = 0) -> nn.Module:
     return made
 
 
-def batch(index: int) -> dict[str, Any]:
-    ids = np.random.default_rng(index).integers(0, VOCAB, (ROWS, LENGTH + 1)).cumsum(axis=1) % VOCAB
+def batch(state: Any) -> dict[str, Any]:
+    ids = np.random.default_rng(state.step).integers(0, VOCAB, (ROWS, LENGTH + 1)).cumsum(axis=1) % VOCAB
     return {"ids": ids[:, :-1], "targets": ids[:, 1:]}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import nn
 from paredown.core.catalog import build
 from paredown.core.context import Context
 from paredown.engines.batches import shuffled
-from paredown.engines.parts import Budget
+from paredown.engines.parts import Budget, Draw
 from paredown.engines.trainer import Setup, fit
 from paredown.learn.hooks.keep_zeros import KeepZeros, zero_masks
 from paredown.learn.models.llama import Llama
@@ -53,19 +54,23 @@ def test_stable_decay_holds_and_then_falls():
     assert [schedule.factor(p) for p in (0, 0.5, 0.8, 0.9, 0.95)] == pytest.approx([1, 1, 1, 0.5, 0.25])
 
 
+def of(rows: int) -> Any:
+    return SimpleNamespace(rows=rows)
+
+
 @given(st.integers(1, 40), st.integers(0, 2**32), st.integers(1, 9))
 def test_shuffled_visits_every_row_once_an_epoch_and_any_batch_can_be_asked_for(rows, seed, size):
     """Batches laid end to end are epochs laid end to end, also where a batch reaches over the end of one."""
     sampler, batches = Shuffled(), range(rows)  # `size` epochs
-    order = [sampler.choose(rows, seed, i, size) for i in batches]
+    order = [sampler.choose(of(rows), Draw(seed, i, size)) for i in batches]
     for epoch in np.concatenate(order).reshape(size, rows):
         assert sorted(epoch) == list(range(rows))
     for i in reversed(batches):
-        assert Shuffled().choose(rows, seed, i, size).tolist() == order[i].tolist() == shuffled(rows, seed, i, size).tolist()
+        assert Shuffled().choose(of(rows), Draw(seed, i, size)).tolist() == order[i].tolist() == shuffled(rows, seed, i, size).tolist()
 
 
 def test_shuffled_orders_each_epoch_and_each_seed_in_its_own_way():
-    orders = [Shuffled().choose(1000, seed, epoch, 1000).tolist() for seed in (0, 1) for epoch in (0, 1)]
+    orders = [Shuffled().choose(of(1000), Draw(seed, epoch, 1000)).tolist() for seed in (0, 1) for epoch in (0, 1)]
     assert len({tuple(order) for order in orders}) == 4
 
 

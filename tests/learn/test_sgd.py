@@ -61,10 +61,10 @@ def train(folder: Path, stop: int = -1) -> nn.Module:
         "label": torch.randint(0, 3, (20, 8), generator=generator).numpy(),
     }
 
-    def batch(i: int) -> dict[str, Any]:
-        if i == stop:
+    def batch(state: Any) -> dict[str, Any]:
+        if state.step == stop:
             raise KeyboardInterrupt
-        return {name: value[i] for name, value in rows.items()}
+        return {name: value[state.step] for name, value in rows.items()}
 
     outcome = fit(module, batch, setup, seed=0, step=Context(folder / "out", folder / "scratch", seed=0))
     assert (outcome.facts["resumed_at"] > 0) == (folder.name == "cut")

@@ -5,14 +5,44 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from paredown.core.errors import DataError
 
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
+
 MANIFEST = "artifact.json"
 _checked: dict[tuple[str, int, int], None] = {}  # files whose checksum this process has compared already
+
+
+@dataclass(frozen=True)
+class Reference:
+    """`$step` or `$step.part`; without a part the callee gets the step's whole result or its first part."""
+
+    step: str
+    part: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.step}.{self.part}" if self.part else self.step
+
+    @classmethod
+    def read(cls, value: Any) -> Reference | None:
+        """The reference that a recipe's text is, or None."""
+        match = _REFERENCE.match(value) if isinstance(value, str) else None
+        return cls(match[1], match[2]) if match else None
+
+
+_REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)(?:\.([A-Za-z_][A-Za-z0-9_]*))?\Z")
+REFERENCE_SCHEMA = {
+    "type": "string",
+    "pattern": r"^\$[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_]*)?$",
+    "description": "$step or $step.part",
+}
 
 
 class Artifact:
@@ -29,6 +59,23 @@ class Artifact:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """As the type of a part's field: an artifact, or in a recipe a reference to one."""
+        from pydantic_core import core_schema
+
+        def known(value: Any) -> Artifact | Reference:
+            found = Reference.read(value) or value
+            if isinstance(found, (cls, Reference)):
+                return found
+            raise ValueError(f"expected a reference to {cls.kind}, such as $step or $step.part")
+
+        return core_schema.no_info_plain_validator_function(known)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        return dict(REFERENCE_SCHEMA)
 
     def summary(self) -> str:
         """One short phrase for progress lines, such as '712 documents, 12.4 MB'."""

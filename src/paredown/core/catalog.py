@@ -252,7 +252,14 @@ def build(spec: str | dict[str, Any]) -> Any:
         spec = {"use": spec}
     values = dict(spec)
     kind = load(values.pop("use"))
-    return kind(**{key: build(v) if isinstance(v, dict) and "use" in v else v for key, v in values.items()})
+    return kind(**{key: _with_parts(value) for key, value in values.items()})
+
+
+def _with_parts(value: Any) -> Any:
+    """A knob's plain value with the parts in it built."""
+    if isinstance(value, dict) and "use" in value:
+        return build(value)
+    return [_with_parts(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 @functools.cache

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from paredown.core import catalog
-from paredown.core.artifact import Artifact, Bundle
+from paredown.core.artifact import Artifact, Bundle, Reference
 from paredown.core.errors import DataError, MissingExtra, PareError, RecipeError
-from paredown.core.recipe import Recipe, Reference, Step
-from paredown.core.strategy import Part, Strategy, alternatives
+from paredown.core.recipe import Recipe, Step
+from paredown.core.strategy import Part, Strategy, alternatives, wires
 from paredown.core.workspace import FORMAT, Record, Workspace
 
 LIBRARIES = {
@@ -197,12 +197,15 @@ def resolve(
 ) -> dict[str, Any]:
     """The task's inputs as artifacts, bundles and parts, by what each parameter of the callee takes.
 
+    What its parts take stands under dotted names; `strategy.wired` puts it in.
     What is not made yet is given as its entry in `foreseen`.
 
     Raises:
         DataError: a part was not kept by the step that would make it.
     """
-    signature = type(task.strategy).signature()
+    takes = dict(type(task.strategy).signature().inputs)
+    for prefix, holder in (("", task.strategy), *((f"{name}.", part) for name, part in task.inputs.items() if isinstance(part, Part))):
+        takes |= {prefix + path: annotation for path, _, annotation in wires(holder)}
 
     def one(source: Source, annotation: Any) -> Artifact | Bundle | dict[str, float]:
         if foreseen and source.key in foreseen:
@@ -224,7 +227,7 @@ def resolve(
     resolved: dict[str, Any] = {}
     for name, value in task.inputs.items():
         if isinstance(value, Source):
-            resolved[name] = one(value, signature.inputs[name])
+            resolved[name] = one(value, takes[name])
         elif isinstance(value, tuple):
             resolved[name] = tuple(one(item, Artifact) for item in value)
         else:

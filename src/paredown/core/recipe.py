@@ -8,22 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from paredown.core import catalog
+from paredown.core.artifact import Reference
 from paredown.core.errors import Mistake, RecipeError, UserError, nearest
 from paredown.core.strategy import Part, Strategy
 from paredown.core.yaml import Node, parse
 
 QUICKSTART = "quickstart.yaml"
-
-
-@dataclass(frozen=True)
-class Reference:
-    """`$step` or `$step.part`; without a part the callee gets the step's whole result or its first part."""
-
-    step: str
-    part: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.step}.{self.part}" if self.part else self.step
 
 
 Value = Reference | Part | tuple[Reference, ...]
@@ -35,7 +25,7 @@ class Step:
 
     name: str
     strategy: Strategy | None  # None where an error kept it from being built
-    inputs: dict[str, Value]
+    inputs: dict[str, Value]  # those of its parts under dotted names, such as `sampler.reference`
     result: Any  # annotation of the result
     takes: dict[str, Any] = field(default_factory=dict)  # input name -> annotation
     skip: bool = False

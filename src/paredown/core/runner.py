@@ -22,6 +22,7 @@ from paredown.core.context import Context, Engine, Listener, running
 from paredown.core.errors import MachineError, PareError
 from paredown.core.ledger import Ledger
 from paredown.core.plan import Forecast, Plan, Task
+from paredown.core.strategy import handed
 from paredown.core.workspace import Record, Workspace, disk_error, folder_bytes
 
 HEARTBEAT = 5.0  # seconds between notes of what a step has cost so far
@@ -250,10 +251,11 @@ def _make_locked(
         folder = workspace.work_folder(task.key)
         listener = _StepListener(tell)
         step = Context(folder / "out", folder / "scratch", task.seed, task.name, listener, engine)
-        inputs = plans.resolve(task, needs, annotations)
+        resolved = plans.resolve(task, needs, annotations)
+        strategy, inputs = handed(task.strategy, resolved)
         before = _spent(folder)
         with machine.Meter() as meter, _noting(folder, before), running(step):
-            result: Artifact | Bundle = task.strategy(**inputs)  # type: ignore[operator]
+            result: Artifact | Bundle = strategy(**inputs)  # type: ignore[operator]
         main = next(iter(result.parts().values())) if isinstance(result, Bundle) else result
         counted = getattr(main, "parameters", None)
         cost: dict[str, Any] = {

@@ -8,12 +8,12 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from paredown.core import catalog
+from paredown.core.artifact import REFERENCE_SCHEMA as REFERENCE
 from paredown.core.claim_checks import BUDGETS, KINDS
 from paredown.core.recipe_checks import FILE_NAME
 from paredown.core.strategy import Configured, Part, Strategy, alternatives
 
 DOTTED = {"pattern": r"^[^.]+\.[^.].*$"}  # a step and a knob
-REFERENCE = {"type": "string", "pattern": r"^\$[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_]*)?$", "description": "$step or $step.part"}
 
 
 def recipe() -> dict[str, Any]:

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from paredown.core import catalog
+from paredown.core.artifact import Reference
 from paredown.core.errors import Mistake, PareError, RecipeError, nearest
-from paredown.core.recipe import Reference, Step, Value
-from paredown.core.strategy import Configured, Part, Strategy, alternatives
+from paredown.core.recipe import Step, Value
+from paredown.core.strategy import Configured, Part, Strategy, alternatives, wires
 from paredown.core.wording import (
     culprit,
     did_you_mean,
@@ -35,7 +36,6 @@ from paredown.core.wording import (
 from paredown.core.yaml import Node, parse, scalar
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
-_REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)(?:\.([A-Za-z_][A-Za-z0-9_]*))?\Z")
 _BROKEN = object()
 
 
@@ -180,7 +180,14 @@ class StepChecker:
         if loaded.one_of and (len(given) > 1 or not (given or meant.intersection(loaded.one_of))):
             self.add(node.mistake(f"{name}: give exactly one of {', '.join(loaded.one_of)}", f"it has {' and '.join(given) or 'none'}"))
         strategy = self._configured(name, node, loaded, knobs, tuple(signature.inputs))
-        return Step(name, strategy, inputs, signature.result, signature.inputs, skip, seed=seed, node=node)  # type: ignore[arg-type]
+        takes_ = dict(signature.inputs)
+        for path, reference, annotation in [
+            *wires(strategy),
+            *((f"{key}.{path}", r, a) for key, part in inputs.items() if isinstance(part, Part) for path, r, a in wires(part)),
+        ]:
+            if isinstance(reference, Reference):
+                inputs[path], takes_[path] = reference, annotation
+        return Step(name, strategy, inputs, signature.result, takes_, skip, seed=seed, node=node)  # type: ignore[arg-type]
 
     def _pinned(self, name: str, node: Node, loaded: type[Strategy]) -> int | None:
         """The seed of one step, whatever the recipe's seeds are."""
@@ -223,12 +230,11 @@ class StepChecker:
         return self._reference(where, node, takes_part=bool(kinds))
 
     def _reference(self, where: str, node: Node, takes_part: bool = False) -> Reference | None:
-        match = _REFERENCE.match(node.value) if isinstance(node.value, str) else None
-        if match is None:
+        found = Reference.read(node.value)
+        if found is None:
             hint = "a step's result is written $step or $step.part" + (", a part {use: name, ...}" if takes_part else "")
             self.add(node.mistake(f"{where}: expected a reference, found {kind_of(node)}", hint))
-            return None
-        return Reference(match[1], match[2])
+        return found
 
     def _part(self, where: str, node: Node, kinds: tuple[type, ...]) -> Part | None:
         mapping = node if isinstance(node.value, dict) else dataclasses.replace(node, value={"use": node})
@@ -316,14 +322,14 @@ class StepChecker:
         wanted = main_type(step.result)
         for name, value in step.inputs.items():
             accepted = alternatives(step.takes[name])
-            if isinstance(value, Reference) and any(isinstance(a, type) and issubclass(a, wanted) for a in accepted):
+            if "." not in name and isinstance(value, Reference) and any(isinstance(a, type) and issubclass(a, wanted) for a in accepted):
                 step.handed_through = value
                 return
         self.add(step.node.value["skip"].mistake(f"{step.name}: cannot be skipped: it takes no {say(wanted)} that could be handed through"))
 
     def _check_references(self, step: Step, steps: dict[str, Step]) -> None:
         for name, value in step.inputs.items():
-            child = step.node.value[name]
+            child, _ = locate(step.node, step.node.value, tuple(int(key) if key.isdigit() else key for key in name.split(".")))
             references = value if isinstance(value, tuple) else (value,)
             for index, reference in enumerate(references):
                 if isinstance(reference, Reference):
@@ -331,7 +337,7 @@ class StepChecker:
                     self._check_reference(step, name, node, reference, steps)
 
     def _check_reference(self, step: Step, name: str, node: Node, reference: Reference, steps: dict[str, Step]) -> None:
-        where = f"{step.name}.{name}"
+        where = re.sub(r"\.(\d+)", r"[\1]", f"{step.name}.{name}")
         source = steps.get(reference.step)
         if source is None:
             self.add(node.mistake(f"{where}: there is no step {reference.step}", did_you_mean(reference.step, steps, "$")))

@@ -5,13 +5,17 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from paredown.core.artifact import Artifact, Reference
+
 Share = Annotated[float, Field(ge=0, lt=1)]  # a share that may be nothing but not all
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+WIRED = "$artifact"  # stands in a part's knobs for an artifact
 
 
 class Configured(BaseModel):
@@ -63,11 +67,57 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (Reference, Artifact)):
+        return WIRED  # which one it is stands among the step's inputs
     return value
 
 
+def wires(value: Any, path: str = "") -> Iterator[tuple[str, Reference | Artifact, Any]]:
+    """The artifacts that parts take: (dotted path such as `sampler.reference` or `hooks.0.teacher`, what is there, the field's annotation)."""
+    if isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from wires(item, f"{path}.{index}" if path else str(index))
+    elif isinstance(value, Configured):
+        for name, info in type(value).model_fields.items():
+            held, place = getattr(value, name), f"{path}.{name}" if path else name
+            if isinstance(held, (Reference, Artifact)):
+                yield place, held, info.annotation
+            else:
+                yield from wires(held, place)
+
+
+def wired(value: Any, found: Mapping[str, Any]) -> Any:
+    """A strategy or part, or several of them, with the artifacts at these dotted paths put in."""
+    heads: dict[str, dict[str, Any]] = {}
+    for path, artifact in found.items():
+        head, _, rest = path.partition(".")
+        heads.setdefault(head, {})[rest] = artifact
+    if not heads:
+        return value
+    if isinstance(value, (list, tuple)):
+        return tuple(wired(item, heads.get(str(index), {})) for index, item in enumerate(value))
+    changed = {head: below[""] if "" in below else wired(getattr(value, head), below) for head, below in heads.items()}
+    return value.model_copy(update=changed)
+
+
+def handed(strategy: Strategy, found: Mapping[str, Any]) -> tuple[Strategy, dict[str, Any]]:
+    """The strategy and the inputs to call it with, after what stands under dotted names was put into its parts."""
+    inputs = {name: value for name, value in found.items() if "." not in name}
+    below: dict[str, dict[str, Any]] = {}
+    for path, artifact in found.items():
+        head, _, rest = path.partition(".")
+        if rest:
+            below.setdefault(head, {})[rest] = artifact
+    inputs |= {name: wired(part, below.pop(name)) for name, part in inputs.items() if name in below}
+    return wired(strategy, {f"{head}.{rest}": artifact for head, some in below.items() for rest, artifact in some.items()}), inputs
+
+
 class Part(Configured):
-    """Plugs into a step's field or input: an objective, a schedule, a sampler, an optimizer, a hook, an architecture."""
+    """Plugs into a step's field or input: an objective, a schedule, a sampler, an optimizer, a hook, an architecture.
+
+    A field may be an artifact (`teacher: Model`, or `Model | None = None`): recipes write `$step.part`, and it counts as an input
+    of the step that the part plugs into.
+    """
 
 
 class Strategy(Configured):

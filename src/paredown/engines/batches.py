@@ -22,7 +22,7 @@ import numpy as np
 
 from paredown.artifacts.examples import Examples
 from paredown.artifacts.tokens import Tokens
-from paredown.core.errors import DataError
+from paredown.core.errors import DataError, UserError
 from paredown.engines.parts import Rows
 
 Batch = dict[str, Any]  # arrays whose first axis is the rows; plain values are the same for every row
@@ -152,7 +152,10 @@ class PackedRows:
             found.append((int(self.offsets[first + document]) + int(sizes[document]) - rest, rest))
         return found
 
-    def fill(self, rows: np.ndarray[Any, Any]) -> Batch:
+    def column(self, name: str) -> np.ndarray[Any, Any]:
+        raise UserError(f"rows of tokens have no {name}", todo="a sampler that needs it takes examples")
+
+    def fill(self, rows: np.ndarray[Any, Any], generator: np.random.Generator | None = None) -> Batch:
         """The batch of these rows: `ids`, `targets` (B, L), and `positions` (B, L) where a row holds several windows."""
         shape = (len(rows), self.length)
         ids = np.zeros(shape, dtype=np.int64)
@@ -188,7 +191,14 @@ class ExampleRows:
         if not self.rows or not self.columns:
             raise DataError("there is nothing to train on: the examples hold no row of numbers", where=str(examples.path))
 
-    def fill(self, chosen: np.ndarray[Any, Any]) -> Batch:
+    def column(self, name: str) -> np.ndarray[Any, Any]:
+        values = self.columns.get(name)
+        if values is None or values.ndim != 1:
+            numbers = [known for known, held in self.columns.items() if held.ndim == 1]
+            raise UserError(f"the examples have no column of numbers named {name}", todo=f"there is {', '.join(numbers) or 'none'}")
+        return values
+
+    def fill(self, chosen: np.ndarray[Any, Any], generator: np.random.Generator | None = None) -> Batch:
         return {name: values[chosen] for name, values in self.columns.items()}
 
 
@@ -217,7 +227,12 @@ def _order(rows: int, seed: int) -> np.ndarray[Any, Any]:
 
 def shuffled_batch(source: Rows, seed: int, index: int, size: int) -> Batch:
     """Batch `index` of `source`, its rows shuffled anew each epoch."""
-    return source.fill(shuffled(source.rows, seed, index, size))
+    return source.fill(shuffled(source.rows, seed, index, size), randomness(seed, index))
+
+
+def randomness(seed: int, index: int) -> np.random.Generator:
+    """What batch `index` may draw from when it is filled."""
+    return np.random.default_rng([seed, index])
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:
@@ -294,4 +309,4 @@ def evaluation(source: Rows, batch_size: int, most: int) -> list[Batch]:
     """Batches of up to `most` held-out rows, the same ones every time."""
     wanted = min(source.rows, max(1, most))
     chosen = permuted(np.arange(wanted), source.rows, 0)
-    return [source.fill(chosen[start : start + batch_size]) for start in range(0, wanted, batch_size)]
+    return [source.fill(chosen[start : start + batch_size], randomness(0, start)) for start in range(0, wanted, batch_size)]

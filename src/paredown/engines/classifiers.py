@@ -35,7 +35,10 @@ class LabelledRows:
         if "label" not in self.source.columns:
             raise UserError("a classifier needs a column of whole numbers named label", where=str(examples.path))
 
-    def fill(self, rows: np.ndarray[Any, Any]) -> dict[str, Any]:
+    def column(self, name: str) -> np.ndarray[Any, Any]:
+        return self.source.column(name)
+
+    def fill(self, rows: np.ndarray[Any, Any], generator: np.random.Generator | None = None) -> dict[str, Any]:
         batch = self.source.fill(rows)
         label = batch["label"]
         return {**batch, SPAN: (int(label.min()), int(label.max()))} if len(label) else batch

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paredown.artifacts.corpus import Corpus
 from paredown.artifacts.examples import Examples
 from paredown.artifacts.model import Model
 from paredown.artifacts.tokens import Tokens
@@ -24,12 +25,12 @@ from paredown.core import errors
 from paredown.core.artifact import Artifact
 from paredown.core.catalog import build
 from paredown.core.context import Context, Listener, context, running
-from paredown.core.strategy import Part, Strategy
+from paredown.core.strategy import Part, Strategy, handed, wires
 
 if TYPE_CHECKING:
     from typing import IO
 
-KINDS: dict[str, type[Artifact]] = {kind.kind: kind for kind in (Model, Tokens, Examples)}
+KINDS: dict[str, type[Artifact]] = {kind.kind: kind for kind in (Model, Tokens, Examples, Corpus)}
 NEWS = "news.jsonl"  # in the scratch folder; a file, because torchrun closes every other descriptor of its processes
 POLL = 0.05  # seconds between two looks at it
 _shared: dict[int, Path] = {}
@@ -77,6 +78,7 @@ def launch(strategy: Strategy, inputs: dict[str, Any], processes: int) -> Model:
             {
                 "strategy": strategy.spec(),
                 "inputs": {name: _packed(value) for name, value in inputs.items()},
+                "wires": {path: _packed(value) for path, value in _wired(strategy, inputs)},
                 "folder": str(step.folder.absolute()),
                 "scratch": str(step.scratch.absolute()),
                 "seed": step.seed,
@@ -120,6 +122,12 @@ def launch(strategy: Strategy, inputs: dict[str, Any], processes: int) -> Model:
         said = next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else "")
         raise errors.MachineError(f"one of {processes} processes failed: {said.strip()}", where=str(step.scratch / "processes.log"))
     return Model(step.folder / "model")
+
+
+def _wired(strategy: Strategy, inputs: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The artifacts that the strategy's parts hold, and those of its inputs."""
+    for prefix, holder in (("", strategy), *((f"{name}.", part) for name, part in inputs.items() if isinstance(part, Part))):
+        yield from ((prefix + path, artifact) for path, artifact, _ in wires(holder))
 
 
 def _packed(value: Any) -> Any:
@@ -189,10 +197,12 @@ def main(path: str) -> int:
     job = json.loads(Path(path).read_text())
     speaker = _Speaker(open(Path(job["scratch"]) / NEWS, "a") if os.environ.get("RANK") == "0" else None)  # noqa: SIM115 - open to the end
     step = Context(Path(job["folder"]), Path(job["scratch"]), job["seed"], job["name"], speaker)
-    strategy: Any = build(job["strategy"])
+    given = {name: _unpacked(value) for name, value in (job["inputs"] | job["wires"]).items()}
+    strategy: Any
+    strategy, inputs = handed(build(job["strategy"]), given)
     try:
         with running(step):
-            strategy(**{name: _unpacked(value) for name, value in job["inputs"].items()})
+            strategy(**inputs)
     except KeyboardInterrupt:
         return 130
     except errors.PareError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field, model_validator
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from paredown.engines.trainer import State
 
 
+if TYPE_CHECKING:
+    Loss = tuple[torch.Tensor, int] | tuple[torch.Tensor, int, dict[str, tuple[torch.Tensor, int]]]
+
+
 class Rows(Protocol):
     """What a training reads, cut into rows; one pass over all rows is an epoch."""
 
@@ -24,8 +30,28 @@ class Rows(Protocol):
     def rows(self) -> int:
         """Rows of one epoch."""
 
-    def fill(self, chosen: numpy.ndarray[Any, Any]) -> dict[str, Any]:
-        """The batch of these rows: arrays whose first axis is the rows."""
+    def fill(self, chosen: numpy.ndarray[Any, Any], generator: numpy.random.Generator) -> dict[str, Any]:
+        """The batch of these rows: arrays whose first axis is the rows.
+
+        `generator` is for rows that are made anew each time, such as corrupted ones; it depends on the seed and the batch's number only.
+        """
+
+    def column(self, name: str) -> numpy.ndarray[Any, Any]:
+        """One number of each row, (rows,), such as its `label`.
+
+        Raises:
+            UserError: rows have no such number.
+        """
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which batch a sampler is asked for."""
+
+    seed: int
+    index: int  # number of the batch, from 0
+    size: int  # rows of the batch
+    kept: Mapping[str, torch.Tensor] = field(default_factory=dict)  # what the sampler keeps in `state.kept` under its name
 
 
 class Budget(Configured):
@@ -61,10 +87,11 @@ class Objective(Part):
     def prepare(self, module: torch.nn.Module) -> None:
         """Called once before the first batch, in every process."""
 
-    def loss(self, module: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
-        """(mean loss in nats over the batch's predicted tokens, number of predicted tokens).
+    def loss(self, module: torch.nn.Module, batch: dict[str, Any]) -> Loss:
+        """(mean loss in nats over the batch's predicted tokens, number of predicted tokens), and where it has parts, those.
 
-        `batch` holds some of the rows as tensors on the module's device, and `predicted`, the number of their targets.
+        `batch` holds some of the rows as tensors on the module's device, and `predicted`, the number of their targets. The parts are
+        (mean, number) by name, always the same names; each becomes a curve of its own.
         """
         raise TypeError(f"{self.strategy_name()} defines no loss")
 
@@ -75,14 +102,6 @@ class Schedule(Part):
     def factor(self, progress: float) -> float:
         """`progress` is the share of the budget that is spent, 0 to 1; the result is 0 to 1."""
         raise TypeError(f"{self.strategy_name()} defines no factor")
-
-
-class Sampler(Part):
-    """Which rows make batch i; a pure function of (seed, i), the same for tokens and for examples."""
-
-    def choose(self, rows: int, seed: int, index: int, batch_size: int) -> numpy.ndarray[Any, Any]:
-        """The `batch_size` indices, 0 to `rows` - 1, of the rows of batch `index`."""
-        raise TypeError(f"{self.strategy_name()} defines no choose")
 
 
 class Optimizer(Part):
@@ -98,12 +117,29 @@ class Hook(Part):
 
     points: ClassVar[tuple[str, ...]] = ("start", "batch", "loss", "gradient", "step", "end")
 
+    def prepare(self, module: torch.nn.Module) -> None:
+        """Add, replace or freeze weights before the optimizer is built; randomness from torch's current generator."""
+
     def start(self, state: State) -> None: ...
     def batch(self, state: State) -> None: ...
     def loss(self, state: State) -> None: ...
     def gradient(self, state: State) -> None: ...
     def step(self, state: State) -> None: ...
     def end(self, state: State) -> None: ...
+
+    def merge(self, module: torch.nn.Module) -> None:
+        """Give the trained module, whole and on the CPU, the form in which it is saved: what `prepare` added is merged."""
+
+
+class Sampler(Hook):
+    """Which rows make batch i: a pure function of (seed, i) and of what it keeps; the same for tokens and for examples.
+
+    As a hook it is called before the others. What it learns of the training is kept in `state.kept`, which checkpoints save.
+    """
+
+    def choose(self, rows: Rows, draw: Draw) -> numpy.ndarray[Any, Any]:
+        """The `draw.size` indices, 0 to `rows.rows` - 1, of the rows of batch `draw.index`."""
+        raise TypeError(f"{self.strategy_name()} defines no choose")
 
 
 class Architecture(Part):

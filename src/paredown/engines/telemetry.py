@@ -65,6 +65,11 @@ class Window:
     def __bool__(self) -> bool:
         return bool(self._sums)
 
+    @property
+    def predicted(self) -> int:
+        """How many predicted tokens it is about."""
+        return sum(self._counts)
+
     def add(self, total: Tensor, predicted: int) -> None:
         self._sums.append(total)
         self._counts.append(predicted)

@@ -1,9 +1,10 @@
 """The training loop: one for every module, objective and kind of data. New wishes are hooks, or they are refused.
 
+    reseed(seed); hooks.prepare(module)                 # <- adapters, frozen weights; then the optimizer is built
     reseed(seed); hooks.start(state)                    # a fresh module; `state.step` is not 0 where a checkpoint goes on
     while budget is left:
         reseed(seed, step)                              # so step i is a pure function of (seed, i), dropout included
-        batch = batches(step)                           # the rows of all processes; the last one is cut to the budget
+        batch = batches(state)                          # the rows of all processes; the last one is cut to the budget
         for state.batch in micro_batches(my_rows(batch)):
             hooks.batch(state)                          # <- change what is learned from: mask, mix, add targets
             state.loss, n = objective(state.forward, state.batch)
@@ -13,9 +14,9 @@
         clip; learning rate; optimizer.step
         hooks.step(state)                               # <- weights have moved: masks, growth, averages
         log, evaluate, checkpoint
-    hooks.end(state)
+    hooks.end(state); hooks.merge(module)               # <- adapters are merged into the weights
 
-Budgets: steps are exact; tokens are exact, as the last batch is cut to what is left; FLOPs and seconds end with the batch
+The sampler is the first of the hooks. Budgets: steps are exact; tokens are exact, as the last batch is cut to what is left; FLOPs and seconds end with the batch
 that reaches them. The learning rate of a step is taken at the middle of its share of the budget.
 """
 
@@ -36,7 +37,7 @@ from paredown.core.errors import DataError
 from paredown.engines import checkpoints, telemetry
 from paredown.engines.batches import Batch, counted, cut, pieces, share
 from paredown.engines.flops import Flops
-from paredown.engines.parts import Budget, Hook, Objective, Optimizer, Schedule
+from paredown.engines.parts import Budget, Hook, Objective, Optimizer, Rows, Schedule
 from paredown.engines.precision import resolve_device, resolve_precision
 from paredown.engines.processes import Processes, interrupts, private_randomness, reseed
 from paredown.engines.sparse_training import in_blocks
@@ -77,6 +78,7 @@ class State:
     forward: nn.Module  # the same as the objective calls it: wrapped for several processes, compiled
     optimizer: torch.optim.Optimizer
     setup: Setup
+    seed: int
     generator: torch.Generator  # on the CPU; reseeded from (seed, step)
     device: torch.device
     step: int = 0  # optimizer steps done
@@ -88,7 +90,9 @@ class State:
     active_tokens: float = 0.0  # sum over tokens of the weights that were active: over the tokens, the average parameter count
     progress: float = 0.0  # share of the budget at the middle of the current step
     learning_rate: float = 0.0  # of the current step
+    source: Rows | None = None  # what is trained on
     batch: Batch = field(default_factory=dict)  # the current micro-batch, on the device
+    variant: str = ""  # set by a hook at `batch` where it changes what a batch of this shape computes, so that its FLOPs are counted anew
     loss: Tensor = field(default_factory=lambda: torch.zeros(()))  # of the micro-batch, nats
     kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # tensors of hooks, by hook, saved in checkpoints
     memory: dict[str, Any] = field(default_factory=dict)  # anything of hooks that `start` makes again; not saved
@@ -117,13 +121,23 @@ class Outcome:
     facts: dict[str, Any]  # JSON: precision, device, curves, ...
 
 
-Batches = Callable[[int], Batch]
+Batches = Callable[[State], Batch]
 
 
-def fit(module: nn.Module, batches: Batches, setup: Setup, *, seed: int, step: Context, held_out: Sequence[Batch] = ()) -> Outcome:
+def fit(
+    module: nn.Module,
+    batches: Batches,
+    setup: Setup,
+    *,
+    seed: int,
+    step: Context,
+    held_out: Sequence[Batch] = (),
+    source: Rows | None = None,
+) -> Outcome:
     """Train `module` in place.
 
-    `batches(i)` gives the rows of step i for all processes, a pure function of i. The curves, the chosen precision and the
+    `batches(state)` gives the rows of step `state.step` for all processes, a pure function of that number and of `state.kept`;
+    `source`, where it is known, are the rows that they are taken from. The curves, the chosen precision and the
     cost go to `step`; a checkpoint in `step.scratch` from an earlier try is gone on from, bit for bit.
 
     Raises:
@@ -132,7 +146,7 @@ def fit(module: nn.Module, batches: Batches, setup: Setup, *, seed: int, step: C
     device_name = resolve_device(setup.device)
     precision = resolve_precision(setup.precision, device_name)
     with private_randomness(), Processes(setup.parallel, precision, device_name, setup.trackers, setup.tracker_folder) as processes:
-        return _Run(module, batches, setup, seed, step, held_out, processes, precision).train()
+        return _Run(module, batches, setup, seed, step, held_out, processes, precision, source).train()
 
 
 class _Run:
@@ -148,6 +162,7 @@ class _Run:
         held_out: Sequence[Batch],
         processes: Processes,
         precision: str,
+        source: Rows | None,
     ) -> None:
         self.batches, self.setup, self.seed, self.context, self.held_out = batches, setup, seed, step, held_out
         self.processes, self.precision = processes, precision
@@ -157,7 +172,10 @@ class _Run:
         whole = sum(p.numel() for p in module.parameters())
         self.outside = whole - sum(p.numel() for p in in_blocks(module).values())
         self.curves = telemetry.Curves(step.listener, processes)
-        self.window = telemetry.Window()
+        self.windows = {"loss": telemetry.Window()}  # since the last log, by curve
+        reseed(seed)
+        for hook in setup.hooks:
+            hook.prepare(module)
         reseed(seed)
         # Sharding changes a module's class and parameters, so what is saved in the end is a copy made before.
         self.copy = copy.deepcopy(module) if processes.shards and processes.main else None
@@ -166,7 +184,8 @@ class _Run:
         inner: nn.Module = processes.unwrap(forward)
         self.eager = forward
         forward = torch.compile(forward) if setup.compile else forward  # type: ignore[assignment]
-        self.state = State(inner, forward, optimizer, setup, torch.Generator(), processes.device, active=whole)
+        self.state = State(inner, forward, optimizer, setup, seed, torch.Generator(), processes.device, active=whole, source=source)
+        self.trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
         self.hooks = {point: [h for h in setup.hooks if getattr(type(h), point) is not getattr(Hook, point)] for point in Hook.points}
         self.resumed_at = self._resume()
 
@@ -192,7 +211,7 @@ class _Run:
                     raise KeyboardInterrupt(f"training stopped after step {state.step:,}; it goes on from there")
                 if setup.budget.seconds is not None:
                     state.seconds = self.processes.leader(state.seconds)
-        if self.window:
+        if self.windows["loss"]:
             self._log()
         if self.held_out and (not self.curves.points["held_out_loss"] or self.curves.points["held_out_loss"][-1][0] != state.step):
             self._evaluate()
@@ -203,7 +222,7 @@ class _Run:
         """One step of the optimizer."""
         state, setup, world = self.state, self.setup, self.processes.world
         state.generator.manual_seed(reseed(self.seed, state.step, self.processes.rank))
-        rows = self.batches(state.step)
+        rows = self.batches(state)
         if setup.budget.tokens is not None:
             rows = cut(rows, int(setup.budget.tokens) - state.tokens)
         tokens = counted(rows)
@@ -211,18 +230,20 @@ class _Run:
         weighted = world > 1 or len(parts) > 1  # means over unequal parts must be weighted by what they are means of
         total = torch.zeros((), device=state.device)
         predicted, flops = 0, 0
+        named = _Named(state.device)
         for number, part in enumerate(parts):
             state.batch = self._moved(part)
             self._call("batch")
-            key = Flops.shape(state.batch, "train")
+            key = Flops.shape(state.batch, f"train {state.variant}".rstrip())
             with self.flops.counted(key) as counting, self.processes.no_sync(state.forward, number + 1 < len(parts)):
                 # A compiled module hides its products from the counter.
                 with self.processes.autocast():
-                    state.loss, n = setup.objective.loss(self.eager if counting else state.forward, state.batch)
+                    state.loss, n, *more = setup.objective.loss(self.eager if counting else state.forward, state.batch)
                 self._call("loss")
                 self.processes.backward(state.loss * n if weighted else state.loss)
             total += state.loss.detach() * n
             predicted += n
+            named.add(more)
             flops += self.flops.table[key]
         total, predicted, flops = self.processes.sum(total, predicted, flops)
         if weighted:
@@ -243,7 +264,9 @@ class _Run:
         state.flops += flops
         state.active_tokens += state.active * tokens
         self._call("step")
-        self.window.add(total, predicted)
+        self.windows["loss"].add(total, predicted)
+        for name, (of_name, n) in named.summed(self.processes):
+            self.windows.setdefault(name, telemetry.Window()).add(of_name, n)
 
     def _moved(self, part: Batch) -> Batch:
         """A batch on the device, with the number of its predicted tokens, which asking the device for would wait."""
@@ -252,13 +275,17 @@ class _Run:
     def _log(self) -> None:
         value = self._mean_loss()
         self.curves.add("loss", self.state.step, self.state.tokens, value)
+        for name, window in self.windows.items():
+            if name != "loss" and window.predicted:
+                self.curves.add(name, self.state.step, self.state.tokens, window.read(self.state.step)[0])
         for metric, number in self.state.measured.items():
             self.curves.add(metric, self.state.step, self.state.tokens, number)
-        self.window.clear()
+        for window in self.windows.values():
+            window.clear()
 
     def _mean_loss(self) -> float:
         """Mean loss of the steps since the last log; finds the step where it stopped being finite."""
-        value, bad = self.window.read(self.state.step)
+        value, bad = self.windows["loss"].read(self.state.step)
         if bad is not None:
             saved = checkpoints.newest(self.folder)
             at = checkpoints.facts(saved)["step"] if saved else None
@@ -278,21 +305,26 @@ class _Run:
         state = self.state
         state.module.eval()
         total, predicted, flops = torch.zeros((), device=state.device), 0, 0
+        named = _Named(state.device)
         for number, rows in enumerate(self.held_out):
             reseed(self.seed, "held out", number, self.processes.rank)
             part = share(rows, self.processes.rank, self.processes.world)
             batch = self._moved(part)
             key = Flops.shape(batch, "evaluate")
             with self.flops.counted(key) as counting, self.processes.autocast():
-                loss, n = self.setup.objective.loss(self.eager if counting else state.forward, batch)
+                loss, n, *more = self.setup.objective.loss(self.eager if counting else state.forward, batch)
             total += loss * n
             predicted += n
+            named.add(more)
             flops += self.flops.table[key]
         state.module.train()
         total, predicted, flops = self.processes.sum(total, predicted, flops)
         self.evaluation_flops += flops
         if predicted:
             self.curves.add("held_out_loss", state.step, state.tokens, float(total) / predicted)
+        for name, (of_name, n) in named.summed(self.processes):
+            if n:
+                self.curves.add(f"held_out_{name}", state.step, state.tokens, float(of_name) / n)
 
     def _call(self, point: str) -> None:
         for hook in self.hooks[point]:
@@ -300,6 +332,8 @@ class _Run:
 
     def _save(self) -> None:
         self._mean_loss()  # a checkpoint is never taken of a state that is lost already
+        for window in self.windows.values():
+            window.read(self.state.step)
         state = self.state
         tensors, plain = checkpoints.gather(state.module, state.optimizer, state.kept)
         if self.processes.main:
@@ -308,7 +342,7 @@ class _Run:
                 "optimizer": plain,
                 "table": self.flops.table,
                 "curves": self.curves.dump(),
-                "window": self.window.dump(),
+                "windows": {name: window.dump() for name, window in self.windows.items()},
                 "evaluation": self.evaluation_flops,
             }
             checkpoints.save(self.folder, state.step, tensors, facts)
@@ -327,7 +361,8 @@ class _Run:
             state.kept = checkpoints.kept(found)
             self.flops, self.evaluation_flops = Flops(facts["table"]), facts["evaluation"]
             self.curves.load(facts["curves"])
-            self.window.load(facts["window"])
+            for name, dumped in facts["windows"].items():
+                self.windows.setdefault(name, telemetry.Window()).load(dumped)
         state.generator.manual_seed(reseed(self.seed))
         self.setup.objective.prepare(self.eager)
         self._call("start")
@@ -340,6 +375,9 @@ class _Run:
         state = self.state
         module = self.processes.finish(state.forward, state.module, self.copy)
         module.eval()
+        if self.processes.main or not self.processes.shards:
+            for hook in reversed(state.setup.hooks):
+                hook.merge(module)
         flops = state.flops + self.evaluation_flops
         held_out = self.curves.last("held_out_loss")
         facts: dict[str, Any] = {
@@ -362,6 +400,7 @@ class _Run:
                     "final": state.active,
                     "average": state.active_tokens / state.tokens if state.tokens else float(state.active),
                     "outside": self.outside,
+                    "trainable": self.trainable,
                 },
                 "held_out_loss": held_out,
             },
@@ -372,6 +411,24 @@ class _Run:
         seen = say_tokens(state.tokens) if "targets" in state.batch else f"{state.tokens:,} examples"
         self.context.says = seen + (f", loss {loss:.3f}" if loss is not None else "")
         return Outcome(module, state.step, state.tokens, flops, state.seconds, held_out, facts)
+
+
+class _Named:
+    """Sums of the parts of a loss, by name."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.sums: dict[str, tuple[Tensor, int]] = {}
+
+    def add(self, more: Sequence[dict[str, tuple[Tensor, int]]]) -> None:
+        """What an objective gave beside its loss: nothing, or one mapping of means and numbers."""
+        for name, (mean, n) in more[0].items() if more else ():
+            total, before = self.sums.get(name, (torch.zeros((), device=self.device), 0))
+            self.sums[name] = (total + mean.detach() * n if n else total, before + n)
+
+    def summed(self, processes: Processes) -> list[tuple[str, tuple[Tensor, int]]]:
+        """Over all processes."""
+        return [(name, processes.sum(*pair)) for name, pair in sorted(self.sums.items())]
 
 
 def _on(value: Any, device: torch.device) -> Any:

@@ -15,7 +15,7 @@ from paredown.core.catalog import build
 from paredown.core.context import context
 from paredown.core.errors import DataError, UserError
 from paredown.core.strategy import Count, Positive, Share, Strategy
-from paredown.engines.parts import Architecture, Budget, Hook, Objective, Optimizer, Sampler, Schedule
+from paredown.engines.parts import Architecture, Budget, Draw, Hook, Objective, Optimizer, Sampler, Schedule
 
 if TYPE_CHECKING:
     import torch
@@ -122,7 +122,7 @@ class Train(Strategy):
 
     def _train(self, model: Model | Architecture, data: Tokens | Examples, held_out: Tokens | Examples | None) -> Model:
         from paredown.engines import launch, trainer
-        from paredown.engines.batches import evaluation
+        from paredown.engines.batches import evaluation, randomness
 
         step = context()
         seed = step.derived_seed("train") if step.seed is not None else 0
@@ -132,15 +132,23 @@ class Train(Strategy):
         source = self.objective.rows(data, self.length)
         batch_size = min(self.batch_size, source.rows) if isinstance(data, Examples) else self.batch_size
         setup = trainer.Setup(**{name: getattr(self, name) for name in trainer.Setup.__dataclass_fields__})
+        setup = dataclasses.replace(setup, hooks=(self.sampler, *self.hooks))
         if self.budget.epochs is not None:
             setup = dataclasses.replace(setup, budget=Budget(steps=math.ceil(self.budget.epochs * source.rows / batch_size)))
         most = self.evaluate_tokens if isinstance(data, Examples) else -(-self.evaluate_tokens // self.length)
+        kept_under = self.sampler.strategy_name()
+
+        def batch(state: trainer.State) -> dict[str, Any]:
+            draw = Draw(seed, state.step, batch_size, state.kept.get(kept_under, {}))
+            return source.fill(self.sampler.choose(source, draw), randomness(seed, state.step))
+
         outcome = trainer.fit(
             module,
-            lambda index: source.fill(self.sampler.choose(source.rows, seed, index, batch_size)),
+            batch,
             setup,
             seed=seed,
             step=step,
+            source=source,
             held_out=evaluation(self.objective.rows(held_out, self.length), batch_size, most) if held_out is not None else (),
         )
         step.facts["training"]["epochs"] = outcome.steps * batch_size / source.rows

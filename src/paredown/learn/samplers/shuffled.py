@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from paredown.engines.parts import Sampler
+from paredown.engines.parts import Draw, Rows, Sampler
 
 if TYPE_CHECKING:
     import numpy
@@ -22,7 +22,7 @@ class Shuffled(Sampler):
 
     tags: ClassVar[tuple[str, ...]] = ("when-during", "what-data", "speedup-none")
 
-    def choose(self, rows: int, seed: int, index: int, batch_size: int) -> numpy.ndarray[Any, Any]:
+    def choose(self, rows: Rows, draw: Draw) -> numpy.ndarray[Any, Any]:
         from paredown.engines.batches import shuffled
 
-        return shuffled(rows, seed, index, batch_size)
+        return shuffled(rows.rows, draw.seed, draw.index, draw.size)
