@@ -201,3 +201,26 @@ def test_a_full_disk_is_a_clear_error_and_the_workspace_stays_sound(tmp_path: Pa
         assert len(run(small, mount / "w")[1]) == 1
     finally:
         os.system(f"umount {mount}")
+
+
+BILL = """\
+seed: 1
+steps:
+  numbers: {use: toy.numbers, count: 6}
+  double: {use: toy.double, corpus: $numbers}
+  again: {use: toy.double, corpus: $double}
+  halves: {use: toy.halves, corpus: $numbers}
+  bill: {use: toy.bill, corpus: $again, others: [$halves.held_out, $double]}
+"""
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_step_that_asks_is_told_all_that_its_inputs_were_made_from(tmp_path: Path, jobs: int) -> None:
+    """Each step once for an input, however often it was read on the way, in the plan's order; also in another process, and where it was made before."""
+    plan, records = run(BILL, tmp_path / "w", jobs)
+    folder = records[plan.names("", 1)["bill"]].folder
+    expected = {"corpus": ["toy.numbers", "toy.double", "toy.double"], "others": ["toy.numbers", "toy.halves", "toy.double"]}
+    assert json.loads((folder / "scores" / "bill.json").read_text()) == expected
+    shutil.rmtree(folder)
+    again = run(BILL, tmp_path / "w", jobs)[1]
+    assert json.loads((again[plan.names("", 1)["bill"]].folder / "scores" / "bill.json").read_text()) == expected

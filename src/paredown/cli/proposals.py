@@ -14,9 +14,8 @@ from pydantic import ValidationError
 from paredown.artifacts.scores import Scores
 from paredown.artifacts.tokens import Tokens
 from paredown.core import plan as plans
-from paredown.core.compare import made_by
 from paredown.core.errors import DataError, PareError, RecipeError, UserError, nearest
-from paredown.core.plan import Plan, Task
+from paredown.core.plan import Plan, Task, made_by
 from paredown.core.recipe import Recipe
 from paredown.core.recipe_checks import RecipeChecker
 from paredown.core.workspace import Record, Workspace

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from paredown.core.plan import Plan, Task
+from paredown.core.plan import Plan, made_by
 from paredown.core.recipe import Claim
 from paredown.core.workspace import Record
 
@@ -78,15 +78,6 @@ def counted(verdicts: Sequence[str]) -> str:
     counts = Counter(verdicts)
     said = ", ".join(f"{counts[verdict]} {words[counts[verdict] != 1]}" for verdict, words in VERDICTS.items() if counts[verdict])
     return f"{len(verdicts)} claim{'s' * (len(verdicts) != 1)}: {said}" if verdicts else "no claims"
-
-
-def made_by(plan: Plan, key: str) -> list[Task]:
-    """The step itself and all that it was made from, in the plan's order."""
-    wanted = {key}
-    for task in reversed(list(plan.tasks.values())):
-        if task.key in wanted:
-            wanted.update(source.key for source in task.sources())
-    return [task for task in plan.tasks.values() if task.key in wanted]
 
 
 def spent(plan: Plan, records: dict[str, Record], key: str) -> dict[str, float]:

@@ -21,6 +21,8 @@ from paredown.core.errors import UserError
 if TYPE_CHECKING:
     import numpy
 
+    from paredown.core.workspace import Record
+
 
 class Listener:
     """Where a step's progress goes. The default says nothing."""
@@ -60,6 +62,7 @@ class Context:
     name: str = "step"
     listener: Listener = field(default_factory=Listener)
     engine: Engine = field(default_factory=Engine)
+    made_from: dict[str, list[Record]] = field(default_factory=dict)  # input -> all steps that it took, its own last; where `reads_costs`
     cost: Cost = field(default_factory=Cost)
     facts: dict[str, Any] = field(default_factory=dict)  # JSON values for the ledger, such as the chosen precision
     says: str = ""  # one short phrase for the step's line, where the artifact's own says too little

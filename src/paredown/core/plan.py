@@ -88,6 +88,15 @@ class Plan:
         return len(task.arms) == len(self.recipe.arms)
 
 
+def made_by(plan: Plan, key: str) -> list[Task]:
+    """The step itself and all that it was made from, in the plan's order."""
+    wanted = {key}
+    for task in reversed(list(plan.tasks.values())):
+        if task.key in wanted:
+            wanted.update(source.key for source in task.sources())
+    return [task for task in plan.tasks.values() if task.key in wanted]
+
+
 def make(recipe: Recipe) -> Plan:
     """Every step of every arm and seed with its key; imports nothing heavy and runs nothing.
 

@@ -119,12 +119,23 @@ def _rows(
     return rows
 
 
-def _needs(task: Task, done: dict[str, Record]) -> dict[str, Record]:
-    return {source.key: done[source.key] for source in task.sources()}
+@dataclass(frozen=True)
+class Needs:
+    """What a step reads: the records of its inputs by key, what they give, and what they were made from where it asks for that."""
 
+    records: dict[str, Record]
+    gives: dict[str, Any]
+    made_from: dict[str, list[Record]]  # input -> steps
 
-def _annotations(plan: Plan, task: Task) -> dict[str, Any]:
-    return {s.key: plan.tasks[s.key].gives for s in task.sources()}
+    @staticmethod
+    def of(plan: Plan, task: Task, done: dict[str, Record]) -> Needs:
+        keys = [source.key for source in task.sources()]
+        made_from = {}
+        for name, value in task.inputs.items() if task.strategy.reads_costs else ():
+            own = [value] if isinstance(value, plans.Source) else value if isinstance(value, tuple) else []
+            steps = {made.key: done[made.key] for source in own for made in plans.made_by(plan, source.key)}
+            made_from[name] = list(steps.values())
+        return Needs({key: done[key] for key in keys}, {key: plan.tasks[key].gives for key in keys}, made_from)
 
 
 def _in_order(
@@ -139,7 +150,7 @@ def _in_order(
             reporter.progress(key, d, t, u, n)
 
         try:
-            record, cached = make_step(task, workspace, _needs(task, done), _annotations(plan, task), settings.engine, tell, ledger)
+            record, cached = make_step(task, workspace, Needs.of(plan, task, done), settings.engine, tell, ledger)
         except BaseException as error:
             reporter.failed(task, error)
             raise
@@ -158,7 +169,7 @@ def _at_once(
         while True:
             for task in _ready(plan, done, pending, settings.jobs) if first is None else []:
                 reporter.started(task)
-                asked = (task, workspace.path.resolve(), _needs(task, done), _annotations(plan, task), settings.engine)
+                asked = (task, workspace.path.resolve(), Needs.of(plan, task, done), settings.engine)
                 pending[pool.submit(_remote, *asked)] = task
             if not pending:
                 break
@@ -200,12 +211,12 @@ def _ready(plan: Plan, done: dict[str, Record], pending: dict[Future[tuple[Recor
     return [] if pending else free[:1]
 
 
-def _remote(task: Task, path: Path, needs: dict[str, Record], annotations: dict[str, Any], engine: Engine) -> tuple[Record, bool]:
+def _remote(task: Task, path: Path, needs: Needs, engine: Engine) -> tuple[Record, bool]:
     def tell(done: float, total: float | None, unit: str, note: str) -> None:
         pools.say(task.key, done, total, unit, note)
 
     workspace = Workspace(path)
-    return make_step(task, workspace, needs, annotations, engine, tell, Ledger(workspace.ledger_path))
+    return make_step(task, workspace, needs, engine, tell, Ledger(workspace.ledger_path))
 
 
 Tell = Callable[[float, float | None, str, str], None]
@@ -229,29 +240,25 @@ class _StepListener(Listener):
         self.curves.setdefault(metric, []).append([step, tokens, value])
 
 
-def make_step(
-    task: Task, workspace: Workspace, needs: dict[str, Record], annotations: dict[str, Any], engine: Engine, tell: Tell, ledger: Ledger
-) -> tuple[Record, bool]:
+def make_step(task: Task, workspace: Workspace, needs: Needs, engine: Engine, tell: Tell, ledger: Ledger) -> tuple[Record, bool]:
     """Make one step under its lock, or find it made; (record, whether it was found)."""
     with workspace.lock(task.key, wait=False) as held:
         if held:
-            return _make_locked(task, workspace, needs, annotations, engine, tell, ledger)
+            return _make_locked(task, workspace, needs, engine, tell, ledger)
     tell(0, None, "", "another run makes it; waiting")
     with workspace.lock(task.key):
-        return _make_locked(task, workspace, needs, annotations, engine, tell, ledger)
+        return _make_locked(task, workspace, needs, engine, tell, ledger)
 
 
-def _make_locked(
-    task: Task, workspace: Workspace, needs: dict[str, Record], annotations: dict[str, Any], engine: Engine, tell: Tell, ledger: Ledger
-) -> tuple[Record, bool]:
+def _make_locked(task: Task, workspace: Workspace, needs: Needs, engine: Engine, tell: Tell, ledger: Ledger) -> tuple[Record, bool]:
     found = workspace.find(task.key, task.use)
     if found:
         return found, True
     with _normalized(task, workspace):
         folder = workspace.work_folder(task.key)
         listener = _StepListener(tell)
-        step = Context(folder / "out", folder / "scratch", task.seed, task.name, listener, engine)
-        resolved = plans.resolve(task, needs, annotations)
+step = Context(folder / "out", folder / "scratch", task.seed, task.name, listener, engine, needs.made_from)
+        resolved = plans.resolve(task, needs.records, needs.gives)
         strategy, inputs = handed(task.strategy, resolved)
         before = _spent(folder)
         with machine.Meter() as meter, _noting(folder, before), running(step):

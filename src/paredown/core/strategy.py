@@ -129,6 +129,9 @@ class Strategy(Configured):
 
     seeded: ClassVar[bool] = False  # draws random numbers; only then is the seed part of the step's key
     measures_time: ClassVar[bool] = False  # its result is a clock's: two runs never give the same bytes, and no step runs beside it
+    reads_costs: ClassVar[bool] = (
+        False  # `context().made_from` tells it what its inputs took; the clock's part of its result is no twice the same
+    )
     one_of: ClassVar[tuple[str, ...]] = ()  # optional inputs of which exactly one must be given
     metrics: ClassVar[tuple[str, ...]] = ()  # of a measurement: the rows that it always writes, so that a recipe's metrics can be checked
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paredown.core.compare import VERDICTS, counted, made_by
+from paredown.core.compare import VERDICTS, counted
 from paredown.core.evidence import INDEX
-from paredown.core.plan import Plan, Task, parts_used
+from paredown.core.plan import Plan, Task, made_by, parts_used
 from paredown.core.strategy import Part
 from paredown.core.systems import System, systems
 from paredown.report import write_text
