@@ -9,32 +9,13 @@ from hypothesis import strategies as st
 
 from paredown.core.errors import DataError
 from paredown.engines import batches
-from paredown.engines.batches import IGNORED, PackedRows, best_fit, counted, cut, permuted, pieces, share, shuffled_batch
+from paredown.engines.batches import IGNORED, PackedRows, best_fit, counted, cut, pieces, share, shuffled_batch
 
 
 def rows_of(sizes: list[int], length: int, seed: int = 0) -> PackedRows:
     """Documents of these sizes; ids count up, so that every position of the corpus is told apart."""
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     return PackedRows(np.arange(offsets[-1]), offsets, length)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 65, 1000, 4097])
-def test_a_permutation_reaches_every_place_once(size):
-    found = permuted(np.arange(size), size, seed=5)
-    assert sorted(found.tolist()) == list(range(size))
-
-
-def test_permutations_depend_on_the_seed_only():
-    assert permuted(np.arange(500), 500, 1).tolist() == permuted(np.arange(500), 500, 1).tolist()
-    assert permuted(np.arange(500), 500, 1).tolist() != permuted(np.arange(500), 500, 2).tolist()
-    one_by_one = [int(permuted(np.array([i]), 500, 1)[0]) for i in range(500)]
-    assert one_by_one == permuted(np.arange(500), 500, 1).tolist()
-
-
-def test_a_permutation_is_well_mixed():
-    """Neighbours come apart: the mean distance of random places is a third of the size."""
-    found = permuted(np.arange(10_000), 10_000, 3)
-    assert abs(np.abs(np.diff(found)).mean() / 10_000 - 1 / 3) < 0.02
 
 
 @settings(deadline=None)
@@ -93,33 +74,6 @@ def test_epochs_follow_one_another_in_new_orders():
     epochs = order[: 12 * rows.rows].reshape(12, rows.rows)
     assert all(sorted(e) == sorted(epochs[0]) for e in epochs)
     assert len({tuple(e) for e in epochs}) > 10
-
-
-@settings(deadline=None)
-@given(st.integers(1, 90), st.integers(0, 3), st.integers(0, 40), st.integers(0, 200))
-def test_a_remembered_order_is_the_one_by_arithmetic(rows, seed, index, size):
-    """Place p of the endless sequence is place p % rows of epoch p // rows, whether epochs are kept or not."""
-    place = np.arange(index * size, (index + 1) * size)
-    one_by_one = [int(permuted(np.array([p % rows]), rows, batches._epoch_seed(seed, p // rows))[0]) for p in place.tolist()]
-    found = batches.shuffled(rows, seed, index, size)
-    assert found.tolist() == one_by_one
-    found[:] = -1  # what is handed out is no view of what is kept
-    assert batches.shuffled(rows, seed, index, size).tolist() == one_by_one
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches, "REMEMBERED", rows - 1)
-        patch.setattr(batches, "_order", None)
-        assert batches.shuffled(rows, seed, index, size).tolist() == one_by_one
-
-
-def test_remembered_orders_stay_within_eight_megabytes():
-    batches._order.cache_clear()
-    for seed in range(6):
-        assert batches.shuffled(batches.REMEMBERED, seed, 3, 64).size == 64
-        assert batches.shuffled(batches.REMEMBERED + 1, seed, 3, 64).size == 64
-    kept = batches._order.cache_info()
-    assert kept.currsize == kept.maxsize
-    assert kept.maxsize * batches._order(batches.REMEMBERED, 5).nbytes <= 8 * 2**20
-    batches._order.cache_clear()
 
 
 def test_blocks_do_not_change_what_is_trained(monkeypatch):

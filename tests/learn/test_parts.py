@@ -17,7 +17,7 @@ from torch import nn
 
 from paredown.core.catalog import build
 from paredown.core.context import Context
-from paredown.engines.batches import shuffled
+from paredown.engines.orders import shuffled
 from paredown.engines.parts import Budget, Draw
 from paredown.engines.trainer import Setup, fit
 from paredown.learn.hooks.keep_zeros import KeepZeros, zero_masks

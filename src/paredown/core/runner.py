@@ -257,7 +257,7 @@ def _make_locked(task: Task, workspace: Workspace, needs: Needs, engine: Engine,
     with _normalized(task, workspace):
         folder = workspace.work_folder(task.key)
         listener = _StepListener(tell)
-step = Context(folder / "out", folder / "scratch", task.seed, task.name, listener, engine, needs.made_from)
+        step = Context(folder / "out", folder / "scratch", task.seed, task.name, listener, engine, needs.made_from)
         resolved = plans.resolve(task, needs.records, needs.gives)
         strategy, inputs = handed(task.strategy, resolved)
         before = _spent(folder)

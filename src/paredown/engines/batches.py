@@ -8,13 +8,12 @@ al. 2021, arXiv 2107.02027; best fit as in Ding et al. 2024, arXiv 2404.10830):
 A document of n tokens gives n - 1 training positions (each token is asked for once, from the tokens before it). They are
 cut into windows of L; the full windows are rows of their own, the rests of `BLOCK` documents that follow one another are
 packed into rows by best fit. Positions restart at each window. Nothing is dropped, and memory holds one number per block
-of documents. The order of rows is a permutation computed by arithmetic: nothing is seen twice in an epoch.
+of documents. The order of rows is computed by arithmetic (`engines/orders.py`): nothing is seen twice in an epoch.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 from typing import Any
 
 import numba
@@ -23,43 +22,12 @@ import numpy as np
 from paredown.artifacts.examples import Examples
 from paredown.artifacts.tokens import Tokens
 from paredown.core.errors import DataError, UserError
+from paredown.engines.orders import permuted, shuffled
 from paredown.engines.parts import Rows
 
 Batch = dict[str, Any]  # arrays whose first axis is the rows; plain values are the same for every row
 IGNORED = -100  # target of a position that is not predicted
 BLOCK = 4096  # documents whose rests are packed together
-REMEMBERED = 2**18  # rows of an epoch whose order is kept, 2 MB: by arithmetic alone a small batch costs up to 0.5 ms
-_ROUNDS = 4
-
-
-def permuted(index: np.ndarray[Any, Any], size: int, seed: int) -> np.ndarray[Any, Any]:
-    """Where each index of 0..size-1 goes under the permutation that belongs to `seed`.
-
-    A Feistel network over the next even number of bits, walked until it lands inside; at most four steps on average.
-    """
-    bits = max(2, (size - 1).bit_length())
-    half = np.uint64((bits + 1) // 2)
-    mask = (np.uint64(1) << half) - np.uint64(1)
-    digest = hashlib.sha256(f"permutation {seed}".encode()).digest()
-    keys = np.frombuffer(digest, dtype=np.uint64)[:_ROUNDS]
-    value = index.astype(np.uint64)
-    open_ = np.ones(value.shape, dtype=bool)
-    with np.errstate(over="ignore"):
-        while open_.any():
-            left, right = value[open_] >> half, value[open_] & mask
-            for key in keys:
-                left, right = right, left ^ (_mixed(right + key) & mask)
-            value[open_] = (left << half) | right
-            open_ &= value >= np.uint64(size)
-    return value.astype(np.int64)
-
-
-def _mixed(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """SplitMix64's finalizer (Steele et al. 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray[Any, Any] = x ^ (x >> np.uint64(31))
-    return mixed
 
 
 @numba.njit(cache=True)
@@ -202,29 +170,6 @@ class ExampleRows:
         return {name: values[chosen] for name, values in self.columns.items()}
 
 
-def shuffled(rows: int, seed: int, index: int, batch_size: int) -> np.ndarray[Any, Any]:
-    """Row indices of batch `index` of an endless sequence of epochs, each in an order of its own."""
-    chosen = np.empty(batch_size, dtype=np.int64)
-    done = 0
-    while done < batch_size:
-        epoch, begin = divmod(index * batch_size + done, rows)
-        end = min(begin + batch_size - done, rows)
-        chosen[done : done + end - begin] = _ordered(begin, end, rows, _epoch_seed(seed, epoch))
-        done += end - begin
-    return chosen
-
-
-def _ordered(begin: int, end: int, rows: int, seed: int) -> np.ndarray[Any, Any]:
-    """Places `begin` to `end` of an epoch's order."""
-    return _order(rows, seed)[begin:end] if rows <= REMEMBERED else permuted(np.arange(begin, end), rows, seed)
-
-
-@functools.lru_cache(maxsize=4)  # 8 MB at most; a batch that reaches into the next epoch wants two
-def _order(rows: int, seed: int) -> np.ndarray[Any, Any]:
-    """The order of a whole epoch."""
-    return permuted(np.arange(rows), rows, seed)
-
-
 def shuffled_batch(source: Rows, seed: int, index: int, size: int) -> Batch:
     """Batch `index` of `source`, its rows shuffled anew each epoch."""
     return source.fill(shuffled(source.rows, seed, index, size), randomness(seed, index))
@@ -233,10 +178,6 @@ def shuffled_batch(source: Rows, seed: int, index: int, size: int) -> Batch:
 def randomness(seed: int, index: int) -> np.random.Generator:
     """What batch `index` may draw from when it is filled."""
     return np.random.default_rng([seed, index])
-
-
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {epoch}".encode()).digest()[:8], "little")
 
 
 @functools.lru_cache(maxsize=8)

@@ -23,6 +23,6 @@ class Shuffled(Sampler):
     tags: ClassVar[tuple[str, ...]] = ("when-during", "what-data", "speedup-none")
 
     def choose(self, rows: Rows, draw: Draw) -> numpy.ndarray[Any, Any]:
-        from paredown.engines.batches import shuffled
+        from paredown.engines.orders import shuffled
 
         return shuffled(rows.rows, draw.seed, draw.index, draw.size)
