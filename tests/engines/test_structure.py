@@ -107,9 +107,9 @@ def test_graph_and_order_of_use_agree(tmp_path):
         model = made(tmp_path / family, family)
         plain = feed_forward.find(model)
         graph = dependencies.of_block(units.hollow(model), plain.blocks[0], plain.down)
-        members = graph.group(plain.down, "uses", list(range(plain.channels)))
+        members = graph.group(plain.down, "uses", list(range(plain.channels[0])))
         assert {m.name for m in members if m.role == "makes"} == set(plain.up)
-        assert all(m.indices == m.roots == list(range(plain.channels)) for m in members)
+        assert all(m.indices == m.roots == list(range(plain.channels[0])) for m in members)
 
 
 def test_filters_are_those_that_only_the_next_layer_reads(tmp_path):

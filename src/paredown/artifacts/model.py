@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paredown.artifacts.block_shapes import SHAPES, shaped
 from paredown.core.artifact import Artifact
 from paredown.core.errors import DataError, UserError
 
@@ -54,7 +55,8 @@ def torch_randomness_kept() -> Iterator[None]:
 class Model(Artifact):
     """`config.json`, `model.safetensors` (or shards with their index) and the tokenizer's files.
 
-    Loads in stock transformers wherever the shape allows. Pickled checkpoints are refused.
+    Loads in stock transformers wherever the shape allows: everything but blocks that differ (`block_shapes`) and our own
+    architectures. Pickled checkpoints are refused.
     """
 
     kind = "Model"
@@ -109,6 +111,8 @@ class Model(Artifact):
         kind = getattr(transformers, architecture, None)
         if kind is None:
             raise UserError(f"Model: transformers {transformers.__version__} has no architecture {architecture!r}", where=str(self.path))
+        if SHAPES in self.config:
+            kind = shaped(kind, transformers.AutoConfig.from_pretrained(self.path, local_files_only=True, trust_remote_code=False))
         with quiet():
             module: Any = kind.from_pretrained(
                 self.path, dtype=dtype or "auto", use_safetensors=True, local_files_only=True, trust_remote_code=False

@@ -154,7 +154,8 @@ def _call(module: Any, inside: nn.Module) -> tuple[Any, dict[str, Any]]:
         # without values no class can look into its mask: some would look into one of tokens, others make positions of it
         for shape in ((1, TRACED), (1, 1, TRACED, TRACED)):
             try:
-                module(input_ids=ids, attention_mask=torch.ones(shape, dtype=torch.long, device="meta"), use_cache=False)
+                with torch.no_grad():  # so that what the block gets does not lead back into those before it
+                    module(input_ids=ids, attention_mask=torch.ones(shape, dtype=torch.long, device="meta"), use_cache=False)
             except _Reached:
                 return found[0]
             except Exception as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers.pytorch_utils import Conv1D
 
+from paredown.artifacts.block_shapes import entry
 from paredown.artifacts.model import Model
 from paredown.core.errors import UserError
 from paredown.engines.layers import find_blocks, is_experts, order_of_use
@@ -17,13 +18,13 @@ WIDTHS = ("intermediate_size", "ffn_dim", "n_inner")  # what configurations call
 
 @dataclass(frozen=True)
 class FeedForward:
-    """The same in every block: `up` layers (channels, hidden) make the channels and one `down` layer (hidden, channels) uses them."""
+    """In every block `up` layers (channels, hidden) make the channels and one `down` layer (hidden, channels) uses them."""
 
     model: Model
     blocks: tuple[str, ...]
     up: tuple[str, ...]  # names relative to the block
     down: str
-    channels: int
+    channels: tuple[int, ...]  # of each block
     width: str  # the configuration's entry that holds the number of channels
 
 
@@ -44,11 +45,11 @@ def find(model: Model) -> FeedForward:
     down, feeding = order[-1][0], order[-2][1]
     up = tuple(layer for layer, inputs in order[:-1] if inputs is feeding)
     transposed = isinstance(next(iter(blocks.values())).get_submodule(down), Conv1D)
-    shapes = {block.get_submodule(down).weight.shape for block in blocks.values() if _has(block, down)}
-    if len(shapes) != 1 or not all(_has(block, down) for block in blocks.values()):
+    if not all(_has(block, layer) for block in blocks.values() for layer in (*up, down)):
         raise UserError(f"the blocks of {name} have different feed-forward networks", where=str(model.path))
-    channels = int(shapes.pop()[0 if transposed else 1])
-    width = next((key for key in WIDTHS if key in model.config and model.config[key] in (channels, None)), "")
+    channels = tuple(int(block.get_submodule(down).weight.shape[0 if transposed else 1]) for block in blocks.values())
+    said = {key: [entry(model.config, block, key) for block in blocks] for key in WIDTHS if key in model.config}
+    width = next((key for key, values in said.items() if values in (list(channels), [None] * len(blocks))), "")
     if not width:
         raise UserError(f"the configuration of {name} does not say how many feed-forward channels there are", where=str(model.path))
     return FeedForward(model, tuple(blocks), up, down, channels, width)

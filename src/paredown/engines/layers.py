@@ -115,6 +115,7 @@ class Block:
 
 
 Edit = Callable[[Layer, Inputs], None]
+See = Callable[[Block, Tensor, Tensor], None]  # a block, and the hidden states (rows, length, width) before and after it
 
 
 @dataclass
@@ -196,10 +197,11 @@ def is_experts(module: Any) -> bool:
     return not convolution and any(parameter.dim() == 3 for parameter in module.parameters(recurse=False))
 
 
-def walk(model: Model, ids: Tensor | None, edit: Edit) -> Walked:
+def walk(model: Model, ids: Tensor | None, edit: Edit, *, see: See | None = None, writes: bool = True) -> Walked:
     """Edit every linear layer of every block, in order of use; see the head of this file.
 
-    With `ids` (rows, length) the layers are calibrated on them by one forward pass; without, no pass is made and editors see no
+    `see` looks at what a block made of the calibration tokens. An editor that only looks, too, says so with `writes`: no block is
+    stored then. With `ids` (rows, length) the layers are calibrated on them by one forward pass; without, no pass is made and editors see no
     tokens. A layer that no token reached (an expert, perhaps) is edited at the end of its block, without tokens. Memory: one block, its Gram matrices where an editor asks for them,
     and the activations of `ids` inside one block.
 
@@ -210,7 +212,7 @@ def walk(model: Model, ids: Tensor | None, edit: Edit) -> Walked:
     folder = context().scratch / "blocks"
     folder.mkdir(parents=True, exist_ok=True)
     with Files(model) as files:
-        walker = Walker(model, files, edit, folder)
+        walker = Walker(model, files, edit, folder, see, writes)
         if ids is None:
             walker.without_inputs()
         else:
@@ -235,9 +237,9 @@ class _FirstBlockDone(Exception):
 class Walker(TorchFunctionMode):
     """One walk. As a torch function mode it sees each matrix product before it happens."""
 
-    def __init__(self, model: Model, files: Files, edit: Edit, folder: Path | None) -> None:
+    def __init__(self, model: Model, files: Files, edit: Edit, folder: Path | None, see: See | None = None, writes: bool = True) -> None:
         super().__init__()
-        self.files, self.edit, self.folder = files, edit, folder
+        self.files, self.edit, self.folder, self.see, self.writes = files, edit, folder, see, writes
         whole = skeleton(model)
         self.module = getattr(whole, "base_model", whole)
         self.device = device()
@@ -248,6 +250,7 @@ class Walker(TorchFunctionMode):
         self.done: list[dict[str, Any]] = []
         self.block: Block | None = None
         self.last: Inputs | None = None
+        self.before: Tensor | None = None  # what the block in memory got, where somebody wants to see it
         self.calibrating = False
         self.counting = contextlib.ExitStack()
         self.counter: Any = None
@@ -266,8 +269,10 @@ class Walker(TorchFunctionMode):
         inside = tuple(f"{name}." for name in self.blocks)
         for name, child in self.module.named_modules():
             if name in self.blocks:
-                child.register_forward_pre_hook(lambda *_, name=name: self.enter(name))
-                child.register_forward_hook(lambda *_, name=name: self.leave(name))
+                child.register_forward_pre_hook(
+                    lambda _, args, more, name=name: self.enter(name, args[0] if args else more["hidden_states"]), with_kwargs=True
+                )
+                child.register_forward_hook(lambda *got, name=name: self.leave(name, got[-1]))
             elif not name.startswith(inside) and any(True for _ in child.parameters(recurse=False)):
                 child.register_forward_pre_hook(lambda child, _, name=name: self.load(child, name, self.files.tensor, recurse=False))
                 child.register_forward_hook(lambda child, *_: self.unload(child))
@@ -288,9 +293,10 @@ class Walker(TorchFunctionMode):
     def unload(self, module: Any) -> None:
         module.load_state_dict({name: value.to("meta") for name, value in module.state_dict().items()}, assign=True)
 
-    def enter(self, name: str) -> None:
+    def enter(self, name: str, before: Tensor | None = None) -> None:
         """Load a block and count what it costs."""
         self._bring(name)
+        self.before = before if self.see is not None else None
         if not self.calibrating:
             return
         self.kind = self.block is not None, tuple(value.shape for value in self.blocks[name].state_dict().values())
@@ -302,28 +308,33 @@ class Walker(TorchFunctionMode):
         number = len(self.done)
         module = self.blocks[name]
         saved = self.folder / f"{number:05d}.json" if self.folder else None
-        if saved and saved.exists():
+        if saved and saved.exists() and self.writes:
             with safe_open(saved.with_suffix(".safetensors"), framework="pt") as finished:
                 self.load(module, name, finished.get_tensor, recurse=True)
             return
         self.load(module, name, self.files.tensor, recurse=True)
+        if saved and saved.exists():
+            return
         self.block = Block(number, name, {f"{name}.{short}": value for short, value in module.state_dict().items()})
         for short, parameter, weight in linear_layers(module):
             self.block.layers[weight.data_ptr()] = Layer(short, self.block, weight.detach(), f"{name}.{parameter}")
 
-    def leave(self, name: str) -> None:
+    def leave(self, name: str, output: Any = None) -> None:
         """Edit what was not reached, save the block, and let it go."""
         if self.folder is None:
             raise _FirstBlockDone
         saved = self.folder / f"{len(self.done):05d}.json"
-        block, self.block, self.last = self.block, None, None
+        block, self.block, self.last, before, self.before = self.block, None, None, self.before, None
         if block is not None:
             self._unreached(block)
         if self.calibrating:
             self._counted()
         if block is not None:
-            tensors = dict(block_tensors(block.parameters, self.pieces, self.files))
-            save_block(saved.with_suffix(".safetensors"), tensors)
+            if self.see is not None and before is not None:
+                self.see(block, before, output[0] if isinstance(output, tuple) else output)
+            tensors = dict(block_tensors(block.parameters, self.pieces, self.files)) if self.writes else {}
+            if self.writes:
+                save_block(saved.with_suffix(".safetensors"), tensors)
             counts = [{"name": str(y), "weights": y.weight.numel(), "zeros": int((y.weight == 0).sum())} for y in block.edited]
             record = {"name": name, "layers": counts, "notes": block.notes, "keys": sorted(tensors)}
             part = saved.with_suffix(".part")

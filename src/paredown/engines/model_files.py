@@ -202,29 +202,50 @@ def save_block(path: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 @dataclass(frozen=True)
 class Cut:
-    """Keep only these indices of one dimension."""
+    """Keep only these indices of one dimension; -1 stands for zeros."""
 
     dim: int
-    kept: torch.Tensor  # int64, ascending
+    kept: torch.Tensor  # int64
 
 
 Cuts = dict[str, list[Cut]]  # of each tensor that loses something, by its name
 
 
-def write_model(folder: Path, files: Files, changed: dict[str, Path], config: dict[str, Any], cuts: Cuts | None = None) -> Model:
+def write_model(
+    folder: Path,
+    files: Files,
+    changed: dict[str, Path],
+    config: dict[str, Any],
+    cuts: Cuts | None = None,
+    names: dict[str, str | None] | None = None,
+    added: dict[str, Path] | None = None,
+) -> Model:
     """A copy of a model folder with some tensors taken from other safetensors files; memory holds one tensor.
 
-    `changed` maps a key to the file that holds its new tensor; `cuts` says what is kept of a tensor's dimensions; `config` is
+    `changed` maps a key to the file that holds its new tensor; `cuts` says what is kept of a tensor's dimensions; `names` gives
+    tensors new names, and those without one are left out; `added` are new tensors and the files that hold them; `config` is
     the new config.json. The names of the weight files stay.
+
+    Raises:
+        UserError: two tensors would have the same name.
     """
     model = files.model
-    sizes = 0
-    for name in sorted(set(files.where.values())):
-        sizes += _write_file(folder / name, files, [key for key in files.where if files.where[key] == name], changed, cuts or {})
+    where: dict[str, dict[str, _Source]] = {name: {} for name in sorted(set(files.where.values()))}
+    for key, name in files.where.items():
+        new = (names or {}).get(key, key)
+        if new is not None:
+            if any(new in held for held in where.values()):
+                raise UserError(f"Model: two tensors would be called {new}", where=str(model.path))
+            where[name][new] = _Source(files, key, changed.get(key), tuple((cuts or {}).get(key, ())))
+    for key, path in (added or {}).items():
+        where[max(where)][key] = _Source(files, key, path)
+    where = {name: held for name, held in where.items() if held}
+    sizes = sum(_write_file(folder / name, held) for name, held in where.items())
     index = model.path / "model.safetensors.index.json"
     if index.exists():
         mapping = json.loads(model.file(index.name).read_bytes())
         mapping.setdefault("metadata", {})["total_size"] = sizes
+        mapping["weight_map"] = {key: name for name, held in where.items() for key in held}
         (folder / index.name).write_text(json.dumps(mapping, indent=2, sort_keys=True) + "\n")
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     if (model.path / "generation_config.json").exists():
@@ -233,20 +254,42 @@ def write_model(folder: Path, files: Files, changed: dict[str, Path], config: di
     return Model(folder)
 
 
-def _write_file(path: Path, files: Files, keys: list[str], changed: dict[str, Path], cuts: Cuts) -> int:
-    """One safetensors file, tensor after tensor: 8 bytes of header length, the header in JSON, then the data."""
+@dataclass(frozen=True)
+class _Source:
+    """Where a written tensor comes from: the model's files or another one, and what is kept of it."""
 
-    def slot(key: str) -> tuple[str, list[int]]:
-        shape = list(files.shape(key))
-        for cut in cuts.get(key, ()):
+    files: Files
+    key: str
+    path: Path | None = None
+    cuts: tuple[Cut, ...] = ()
+
+    def slot(self) -> tuple[str, list[int]]:
+        """Its number format and shape."""
+        if self.key in self.files.where:
+            dtype, shape = self.files.dtype(self.key), list(self.files.shape(self.key))
+        else:
+            stored = self.tensor()
+            dtype, shape = stored.dtype, list(stored.shape)
+        for cut in self.cuts:
             shape[cut.dim] = len(cut.kept)
-        return FORMATS[files.dtype(key)], shape
+        return FORMATS[dtype], shape
 
+    def tensor(self) -> torch.Tensor:
+        tensor = from_file(self.path, self.key) if self.path else self.files.tensor(self.key)
+        for cut in self.cuts:
+            tensor = tensor.index_select(cut.dim, cut.kept.clamp(min=0))
+            tensor.index_fill_(cut.dim, (cut.kept < 0).nonzero().flatten(), 0)
+        return tensor
+
+
+def _write_file(path: Path, held: dict[str, _Source]) -> int:
+    """One safetensors file, tensor after tensor: 8 bytes of header length, the header in JSON, then the data."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    slots = {key: source.slot() for key, source in held.items()}
     offset = 0
-    ordered = sorted(keys, key=lambda key: (-NAMES[slot(key)[0]].itemsize, key))  # the widest first keeps all of them aligned
+    ordered = sorted(held, key=lambda key: (-NAMES[slots[key][0]].itemsize, key))  # the widest first keeps all of them aligned
     for key in ordered:
-        dtype, shape = slot(key)
+        dtype, shape = slots[key]
         size = NAMES[dtype].itemsize * torch.Size(shape).numel()
         header[key] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
         offset += size
@@ -255,10 +298,7 @@ def _write_file(path: Path, files: Files, keys: list[str], changed: dict[str, Pa
     with open(path, "wb") as stream:
         stream.write(struct.pack("<Q", len(text)) + text)
         for key in ordered:
-            tensor = from_file(changed[key], key) if key in changed else files.tensor(key)
-            for cut in cuts.get(key, ()):
-                tensor = tensor.index_select(cut.dim, cut.kept)
-            stream.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            stream.write(held[key].tensor().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return offset
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from paredown.artifacts.block_shapes import shaped
 from paredown.artifacts.model import OWN, Model
 from paredown.core.errors import UserError
 
@@ -37,4 +38,5 @@ def architecture(model: Model) -> tuple[Any, Any]:
     kind = getattr(transformers, name, None)
     if kind is None:
         raise UserError(f"Model: transformers {transformers.__version__} has no architecture {name!r}", where=str(model.path))
-    return kind, transformers.AutoConfig.from_pretrained(model.path, local_files_only=True, trust_remote_code=False)
+    config = transformers.AutoConfig.from_pretrained(model.path, local_files_only=True, trust_remote_code=False)
+    return shaped(kind, config), config

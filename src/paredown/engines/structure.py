@@ -9,7 +9,8 @@ Where their indices come from:
 
 The graph's word is checked: the indices of all units cover each layer exactly once, and `Units.check` compares the shapes.
 
-Every block of a transformers model loses the same number of units, since one number in its configuration describes all blocks.
+The blocks of a transformers model may lose different numbers of units. One number in its configuration describes all blocks, so what
+is left then has `block_shapes` (`artifacts/block_shapes.py`); where all lose the same, stock transformers loads it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from paredown.artifacts.block_shapes import SHAPES, entry
 from paredown.artifacts.model import OWN, Model
 from paredown.core import catalog
 from paredown.core.errors import UserError
@@ -43,20 +45,20 @@ def channels(model: Model) -> Units:
     """
     network = feed_forward.find(model)
     module = hollow(model)
-    block = module.get_submodule(network.blocks[0])
-    every = torch.arange(network.channels)[:, None]
-    made = [block.get_submodule(name) for name in network.up]
-    if all(_outputs(layer) == network.channels for layer in made):
-        makes = tuple(Part(name, _dims(layer, makes=True), every) for name, layer in zip(network.up, made, strict=True))
-    else:
-        members = dependencies.of_block(module, network.blocks[0], network.down).group(network.down, "uses", every.flatten().tolist())
-        makes = tuple(part for member in members if member.role == "makes" for part in _columns(block, member, network.channels))
-    uses = Part(network.down, _dims(block.get_submodule(network.down), makes=False), every)
 
-    def entries(kept: Sequence[int]) -> dict[str, Any]:
-        return {network.width: kept[0]}
+    def parts(name: str) -> tuple[tuple[Part, ...], Part]:
+        block = module.get_submodule(name)
+        down = block.get_submodule(network.down)
+        count = _inputs(down)
+        every = torch.arange(count)[:, None]
+        made = [block.get_submodule(layer) for layer in network.up]
+        uses = Part(network.down, _dims(down, makes=False), every)
+        if all(_outputs(layer) == count for layer in made):
+            return tuple(Part(up, _dims(layer, makes=True), every) for up, layer in zip(network.up, made, strict=True)), uses
+        members = dependencies.of_block(module, name, network.down).group(network.down, "uses", every.flatten().tolist())
+        return tuple(part for member in members if member.role == "makes" for part in _columns(block, member, count)), uses
 
-    return _in_every_block(model, "channels", module, network.blocks, makes, uses, entries)
+    return _in_every_block(model, "channels", module, network.blocks, parts, lambda kept: {network.width: kept})
 
 
 def heads(model: Model, whole: bool) -> Units:
@@ -71,20 +73,27 @@ def heads(model: Model, whole: bool) -> Units:
     """
     name = class_name(model)
     _, config = architecture(model)
-    count, width = getattr(config, "num_attention_heads", None), getattr(config, "head_dim", None)
+    module = hollow(model)
+    blocks = tuple(find_blocks(module))
+    config_key = config.attribute_map.get("num_attention_heads", "num_attention_heads")
+    counts = {block: entry(model.config, block, config_key) for block in blocks}
+    count = max(counts.values(), key=lambda said: said if isinstance(said, int) else 0)
     if not isinstance(count, int):
         raise UserError(f"the configuration of {name} does not say how many heads each block has", where=str(model.path))
     grouped = hasattr(config, "num_key_value_heads")
-    keys = getattr(config, "num_key_value_heads", None) or count
-    width, per = width or config.hidden_size // count, count // keys
+    keys = {block: (entry(model.config, block, "num_key_value_heads") or counts[block]) if grouped else counts[block] for block in blocks}
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    per = count // keys[blocks[0]]
+    if not whole and len(set(keys.values())) > 1:
+        raise UserError(f"the blocks of {name} have different numbers of heads of keys", where=str(model.path), todo="set grouped: whole")
 
-    def entries(kept: Sequence[int]) -> dict[str, Any]:
-        queries, read = (kept[0] * per, kept[0]) if whole else (kept[0], keys)
-        return {"num_attention_heads": queries, "head_dim": width} | ({"num_key_value_heads": read} if grouped else {})
+    def entries(kept: int) -> dict[str, Any]:
+        queries, read = (kept * per, kept) if whole else (kept, keys[blocks[0]])
+        return {"num_attention_heads": queries} | ({"num_key_value_heads": read} if grouped else {})
 
-    module = hollow(model)
     before = sizes(module)
-    if count > 1 and accepts(model, entries([1 if whole else keys])) and shapes(model, entries([1 if whole else keys])) == before:
+    least = {**entries(1 if whole else keys[blocks[0]]), "head_dim": width}
+    if count > 1 and accepts(model, least) and shapes(model, least) == before:
         raise UserError(
             f"{name} divides its hidden size by the number of heads: the stock class cannot hold fewer heads of the same width",
             where=str(model.path),
@@ -93,12 +102,17 @@ def heads(model: Model, whole: bool) -> Units:
     order = order_of_use(model)
     reading = list(itertools.takewhile(lambda used: used[1] is order[0][1], order))
     out = order[len(reading)][0] if len(reading) < len(order) else ""
-    blocks = tuple(find_blocks(module))
-    layer = dict(module.get_submodule(blocks[0]).named_modules()).get(out) if out else None
-    if not isinstance(layer, nn.Linear) or layer.in_features != count * width:
-        raise UserError(f"the layer that puts the heads of {name} together cannot be found", where=str(model.path))
-    makes, uses = _queries(model, module, blocks[0], out, [range(n * width, (n + 1) * width) for n in range(count)], per, whole)
-    return _in_every_block(model, "heads", module, blocks, makes, uses, entries, sets=1 if whole else keys)
+    for block in blocks:
+        layer = dict(module.get_submodule(block).named_modules()).get(out) if out else None
+        if not isinstance(layer, nn.Linear) or layer.in_features != counts[block] * width:
+            raise UserError(f"the layer that puts the heads of {name} together cannot be found", where=str(model.path))
+
+    def parts(block: str) -> tuple[tuple[Part, ...], Part]:
+        queries = [range(n * width, (n + 1) * width) for n in range(counts[block])]
+        return _queries(model, module, block, out, queries, per, whole)
+
+    sets = 1 if whole else keys[blocks[0]]
+    return _in_every_block(model, "heads", module, blocks, parts, entries, sets=sets, always={"head_dim": width})
 
 
 def _queries(model: Model, module: Any, name: str, out: str, queries: list[range], per: int, whole: bool) -> tuple[tuple[Part, ...], Part]:
@@ -179,18 +193,33 @@ def _architecture(model: Model, wanted: Shapes, kept: Sequence[int], before: Sha
 
 
 def _in_every_block(
-    model: Model, kind: Literal["channels", "heads"], module: Any, blocks: Sequence[str], makes: tuple[Part, ...], uses: Part, entries: Callable[[Sequence[int]], dict[str, Any]], sets: int = 1,
+    model: Model, kind: Literal["channels", "heads"], module: Any, blocks: Sequence[str], parts: Callable[[str], tuple[tuple[Part, ...], Part]],
+    entries: Callable[[int], dict[str, Any]], sets: int = 1, always: dict[str, Any] | None = None,
 ) -> Units:  # fmt: skip
-    """The same units in each block, whose layers must have the same shapes."""
-    before = sizes(module)
-    groups = tuple(Group(block, makes, (uses,)) for block in blocks)
-    for group in groups[1:]:
-        for (one, _, _), (other, _, _) in zip(groups[0].tensors(), group.tensors(), strict=True):
-            if before[one] != before.get(other):
-                raise UserError(
-                    f"the blocks of {class_name(model)} differ: {other} is {before.get(other)}, not {before[one]}", where=str(model.path)
-                )
-    return Units(model, kind, groups, before, entries, sets)
+    """The units of each block; `entries` says what the configuration calls so many of them, `parts` looks at a block, once for each shape."""
+    known: dict[tuple[Any, ...], tuple[tuple[Part, ...], Part]] = {}
+    groups = []
+    for block in blocks:
+        shape = tuple(sizes(module.get_submodule(block)).items())
+        if shape not in known:
+            known[shape] = parts(block)
+        makes, uses = known[shape]
+        groups.append(Group(block, makes, (uses,)))
+    return Units(
+        model, kind, tuple(groups), sizes(module), lambda kept: (always or {}) | of_blocks(blocks, [entries(n) for n in kept]), sets
+    )
+
+
+def of_blocks(blocks: Sequence[str], said: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The entries of config.json where it is to say this of each block: of all alike, or of each its own."""
+    if all(one == said[0] for one in said):
+        return said[0]
+    found: dict[str, Any] = {}
+    for block, one in zip(blocks, said, strict=True):
+        widths = found.setdefault(block.rpartition(".")[0], {"widths": {key: [] for key in one}})["widths"]
+        for key, value in one.items():
+            widths[key].append(value)
+    return {SHAPES: found}
 
 
 def _columns(module: Any, member: dependencies.Member, units: int) -> Iterable[Part]:

@@ -10,6 +10,7 @@ compared with the shapes of a model built anew from the new config.json, so what
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from paredown.artifacts.block_shapes import SHAPES, merged, shaped
 from paredown.artifacts.model import OWN, Model
 from paredown.core.errors import UserError
 from paredown.engines.model_files import Cut, Cuts, Piece
@@ -46,7 +48,7 @@ class Group:
 
     @property
     def units(self) -> int:
-        return int(self.uses[0].indices.shape[0])
+        return int((self.uses or self.makes)[0].indices.shape[0])
 
     def tensors(self) -> Iterable[tuple[str, int, Tensor]]:
         """(name, dimension, indices) of every tensor that is cut."""
@@ -60,11 +62,21 @@ class Units:
     """All units of one kind; tensors are named as in the base module."""
 
     model: Model
-    kind: Literal["channels", "heads", "filters"]
+    kind: Literal["channels", "heads", "filters", "experts"]
     groups: tuple[Group, ...]
     shapes: Shapes  # of all tensors, with every unit there
     entries: Callable[[Sequence[int]], dict[str, Any]]  # what config.json says where so many units of each group are left
     sets: int = 1  # a group's units lie in so many sets of neighbours, of which each keeps the same number
+
+    def weights(self) -> list[float]:
+        """How many weights a unit of each group has."""
+        found = []
+        for group in self.groups:
+            one = left(self.shapes, [group], [group.units - 1]) if group.units > 1 else {}
+            names = {name for name, _, _ in group.tensors()}
+            gone = sum(math.prod(self.shapes[name]) - math.prod(one.get(name, (0,))) for name in names)
+            found.append(float(gone))
+        return found
 
     def check(self, kept: Sequence[int]) -> None:
         """Refuse numbers of units that the model's own class has no place for.
@@ -76,7 +88,7 @@ class Units:
         try:
             found = shapes(self.model, entries)
         except UserError as error:
-            raise UserError(error.what, where=str(self.model.path), todo=self._nearest(kept[0])) from None
+            raise UserError(error.what, where=str(self.model.path), todo=self._nearest(kept)) from None
         expected = left(self.shapes, self.groups, kept)
         odd = next((name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)), None)
         if odd is not None:
@@ -85,13 +97,18 @@ class Units:
                 where=str(self.model.path),
             )
 
-    def _nearest(self, kept: int) -> str:
+    def least(self, wanted: int) -> int:
+        """The least number of units, from `wanted` on, that the class takes in all blocks alike; more than there are where it takes none."""
+        most = max(group.units for group in self.groups)
+        return next((n for n in range(wanted, most + 1, self.sets) if accepts(self.model, self.entries([n]))), most + 1)
+
+    def _nearest(self, kept: Sequence[int]) -> str:
         """The shares nearest to a refused number of units that the class takes."""
-        if self.kind != "heads":
+        if self.kind != "heads" or len(set(kept)) > 1:
             return ""
         units = self.groups[0].units
         allowed = [n for n in range(self.sets, units + 1, self.sets) if accepts(self.model, self.entries([n]))]
-        near = [max((n for n in allowed if n < kept), default=0), min((n for n in allowed if n > kept), default=0)]
+        near = [max((n for n in allowed if n < kept[0]), default=0), min((n for n in allowed if n > kept[0]), default=0)]
         ways = [(math.ceil((1 - n / units) * 1e4) / 1e4, self.entries([n])["num_attention_heads"]) for n in near if n]
         return "set heads: " + " or ".join(f"{gone:g} ({stay} heads stay)" for gone, stay in ways) if ways else "set heads: 0"
 
@@ -112,9 +129,53 @@ def cuts(shapes: Shapes, groups: Iterable[Group], kept: Sequence[Tensor]) -> Cut
     return found
 
 
-def stored(cuts: Cuts, pieces: dict[str, list[Piece]]) -> Cuts:
-    """The cuts of a transformers model by the names of the files' tensors."""
-    return {piece.key: several for name, several in cuts.items() for piece in pieces[name]}
+def filled(shapes: Shapes, groups: Sequence[Group], kept: Sequence[Tensor], units: int) -> Cuts:
+    """The same, with zeros (index -1) where a group keeps fewer than so many `units`: what a tensor of that many units holds."""
+    found = cuts(shapes, groups, kept)
+    widest = max(groups, key=lambda group: group.units)
+    runs = {(name.removeprefix(widest.block), dim): _runs(owner) for (name, dim), owner in _owners(shapes, widest).items()}
+    for group, rows in zip(groups, kept, strict=True):
+        for name, dim in _owners(shapes, group) if len(rows) < units else ():
+            old = next((cut.kept for cut in found.get(name, []) if cut.dim == dim), torch.arange(shapes[name][dim]))
+            parts, begin = [], 0
+            for run in runs[name.removeprefix(group.block), dim]:
+                parts += [old[begin : begin + len(rows) * run], old.new_full(((units - len(rows)) * run,), -1)]
+                begin += len(rows) * run
+            found[name] = [cut for cut in found.get(name, []) if cut.dim != dim] + [Cut(dim, torch.cat(parts))]
+    return found
+
+
+def _owners(shapes: Shapes, group: Group) -> dict[tuple[str, int], Tensor]:
+    """For each tensor and dimension that a group cuts: the unit that each index belongs to."""
+    found: dict[tuple[str, int], Tensor] = {}
+    for name, dim, indices in group.tensors():
+        owner = found.setdefault((name, dim), torch.full((shapes[name][dim],), -1))
+        owner[indices] = torch.arange(group.units)[:, None]
+    return found
+
+
+def _runs(owner: Tensor) -> list[int]:
+    """How many neighbours a unit has in each stretch of a tensor that goes through all units once."""
+    runs = [(unit, len(list(same))) for unit, same in itertools.groupby(owner.tolist())]
+    return [count for unit, count in runs if unit == 0]
+
+
+def stored(cuts: Cuts, pieces: dict[str, list[Piece]]) -> tuple[Cuts, dict[str, str | None]]:
+    """The cuts of a transformers model by the names of the files' tensors, and the new names of those that hold one expert each.
+
+    A tensor of an expert that goes has no new name; those behind it move up.
+    """
+    found: Cuts = {}
+    names: dict[str, str | None] = {}
+    for name, several in cuts.items():
+        keys = {piece.index: piece.key for piece in pieces[name]}
+        if () in keys:
+            found |= {piece.key: several for piece in pieces[name]}
+            continue
+        place = {expert: number for number, expert in enumerate(several[0].kept.tolist())}  # whole experts only: dimension 0
+        for (expert, rows), key in keys.items():
+            names[key] = keys[place[expert], rows] if expert in place else None
+    return found, names
 
 
 def left(shapes: Shapes, groups: Iterable[Group], kept: Sequence[int]) -> Shapes:
@@ -140,11 +201,12 @@ def hollow(model: Model, entries: dict[str, Any] | None = None) -> Any:
     kind, config = architecture(model)
     try:
         if entries:
-            config = type(config).from_dict(model.config | entries)
+            config = type(config).from_dict(merged(model.config, entries))
         with torch.device("meta"):
-            return kind(config).eval().base_model
+            return shaped(kind, config)(config).eval().base_model
     except Exception as error:
-        told = ", ".join(f"{key}: {value}" for key, value in (entries or {}).items())
+        flat = {k: v for said in (entries or {}).get(SHAPES, {}).values() for k, v in said.get("widths", {}).items()}
+        told = ", ".join(f"{key}: {value}" for key, value in ((entries or {}) | flat).items() if key != SHAPES)
         said = " ".join(str(error).split()).rpartition("Error: ")[2]
         raise UserError(f"{class_name(model)} does not take {told}: {said}", where=str(model.path)) from None
 
@@ -167,7 +229,7 @@ def class_name(model: Model) -> str:
 def accepts(model: Model, entries: dict[str, Any]) -> bool:
     """Whether the model's configuration takes these entries."""
     try:
-        type(architecture(model)[1]).from_dict(model.config | entries)
+        type(architecture(model)[1]).from_dict(merged(model.config, entries))
     except Exception:  # each class refuses in its own way
         return False
     return True

@@ -127,7 +127,8 @@ class Channels(Strategy):
         ids = None
         if self.score == "activations" and calibration is not None:
             ids = layers.calibration(calibration, model, self.calibration_tokens, self.length)
-        return removal.from_blocks(model, kinds, [self._left(kind, kind.groups[0]) for kind in kinds], ids, self._choose)
+        kept = [[self._left(kind, group) for group in kind.groups] for kind in kinds]
+        return removal.from_blocks(model, kinds, kept, ids, self._choose)
 
     def _share(self, units: Units) -> tuple[float, int]:
         return (self.heads, 1) if units.kind == "heads" else (self.sparsity, self.multiple)
