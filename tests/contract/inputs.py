@@ -28,6 +28,9 @@ SETTINGS: dict[str, dict[str, Any]] = {  # knobs that a strategy must be given; 
     "prune.wanda": {"calibration_tokens": 512},
     "prune.sparsegpt": {"calibration_tokens": 512},
     "prune.channels": {"calibration_tokens": 512},
+    "prune.cfsp": {"calibration_tokens": 512},
+    "prune.flap": {"calibration_tokens": 512},
+    "prune.wanda_sp": {"calibration_tokens": 512},
     "measure.speed": {"length": 16, "new_tokens": 4, "repeats": 2},
 }
 KINDS = ("sound", "empty", "one", "odd", "nan")
