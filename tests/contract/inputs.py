@@ -50,7 +50,8 @@ def inputs(strategy: Strategy, kind: str, folder: Path, choice: str = "") -> dic
             continue
         wanted = alternatives(annotation)
         if any(typing.get_origin(kind_of) is tuple for kind_of in wanted):
-            found[name] = trainings(folder / f"input-{name}", kind)
+            made = classifiers if examples_alone(annotations) else trainings
+            found[name] = made(folder / f"input-{name}", kind)
         elif Model in wanted and (choice == "examples" or examples_alone(annotations)):
             found[name] = classifier(folder / f"input-{name}", kind)
             found[name].seal({"key": "contract"})
@@ -101,9 +102,14 @@ def trainings(folder: Path, kind: str) -> tuple[Model, ...]:
         counts = {"initial": int(n), "final": int(n), "average": n, "outside": 0}
         (folder / str(number)).mkdir(parents=True)
         made.append(Model(folder / str(number)))
-        made[-1].note_training({"tokens": int(d), "parameters": counts, "held_out_loss": loss})
+        made[-1].note_training({"tokens": int(d), "parameters": counts, "held_out_loss": loss, "evaluations": evaluations(loss)})
         made[-1].seal({"key": "contract"})
     return tuple(made)
+
+
+def evaluations(loss: float) -> list[dict[str, float]]:
+    """Held-out evaluations of a training, as learn.train notes them."""
+    return [{"step": n, "tokens": 100 * n, "flops": 1e6 * n, "loss": loss + 1 / n, "accuracy": 1 - 1 / (n + 1)} for n in (1, 2, 3)]
 
 
 def corpus(folder: Path, kind: str) -> Corpus:
@@ -190,6 +196,7 @@ def model(folder: Path, kind: str) -> Model:
     (folder / "t.json").unlink()
     if kind == "empty":
         (folder / "model.safetensors").unlink()
+    made.note_training({"evaluations": evaluations(2.0)})
     return made
 
 
@@ -235,6 +242,21 @@ def classifier(folder: Path, kind: str) -> Model:
     if kind == "empty":
         (folder / "model.safetensors").unlink()
     return made
+
+
+def classifiers(folder: Path, kind: str) -> tuple[Model, ...]:
+    """Two perceptrons for these examples, with what their trainings noted of each row."""
+    import polars as pl
+
+    made = []
+    for number in range(0 if kind == "empty" else 2):
+        made.append(classifier(folder / str(number), kind))
+        label = examples(folder / f"examples {number}", kind).frame()["label"]
+        places = range(label.len())
+        counts = {"seen": [4] * label.len(), "right": [n % 4 for n in places], "forgotten": [n % 3 for n in places]}
+        made[-1].note_rows(pl.DataFrame({"label": label, **counts}))
+        made[-1].seal({"key": "contract"})
+    return tuple(made)
 
 
 def pictures(folder: Path) -> Path:

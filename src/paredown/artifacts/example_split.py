@@ -1,4 +1,4 @@
-"""Examples in two parts: to learn from, and to measure on."""
+"""Examples in two parts: to learn from and to measure on, or chosen and not."""
 
 from __future__ import annotations
 
@@ -17,3 +17,11 @@ class ExampleSplit(Bundle):
 
     def summary(self) -> str:
         return f"{self.train.rows:,} examples" + (f", {self.held_out.rows:,} held out" if self.held_out is not None else "")
+
+
+@dataclass(frozen=True)
+class ChosenExamples(Bundle):
+    """Examples that were chosen, and the others with the columns `reason` and, where each was scored, `score` (only where they are kept)."""
+
+    kept: Examples
+    rejected: Examples | None = None

@@ -15,6 +15,7 @@ from paredown.core.artifact import Artifact
 from paredown.core.errors import DataError, UserError
 
 if TYPE_CHECKING:
+    import polars
     import torch
     from torch import nn
     from transformers import PreTrainedTokenizerFast
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 OWN = "paredown"  # entry of config.json that holds the architecture part of a module that is no class of transformers
 TRAINING = "training.json"
+ROWS = "training_rows.parquet"  # what a hook noted of every row that was trained on
 PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt")
 
 
@@ -161,6 +163,26 @@ class Model(Artifact):
     def note_training(self, facts: dict[str, Any]) -> None:
         """Write what `training` reads."""
         (self.path / TRAINING).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+    def training_rows(self) -> polars.DataFrame:
+        """What hooks noted of every row that was trained on, in the order of the rows.
+
+        Raises:
+            DataError: none did.
+        """
+        import polars
+
+        if not (self.path / ROWS).exists():
+            raise DataError(
+                f"Model: no {ROWS} in the folder",
+                where=str(self.path),
+                todo="train with a hook that notes rows, such as learn.hooks.learning_events",
+            )
+        return polars.read_parquet(self.file(ROWS))
+
+    def note_rows(self, rows: polars.DataFrame) -> None:
+        """Write what `training_rows` reads."""
+        rows.write_parquet(self.path / ROWS)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:

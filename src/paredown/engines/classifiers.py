@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from paredown.core.errors import DataError, UserError
 from paredown.engines.batches import example_rows
 from paredown.engines.flops import Flops
 
+ROW = "row"  # column of a batch: the place of each of its rows among all
 SPAN = "label_span"  # entry of a batch: its lowest and highest label as plain numbers, since asking a device for them would wait
 INPUTS = {"image": "pixel_values", "features": "inputs_embeds"}  # column of the examples -> what transformers' modules call it
 
@@ -39,7 +41,7 @@ class LabelledRows:
         return self.source.column(name)
 
     def fill(self, rows: np.ndarray[Any, Any], generator: np.random.Generator | None = None) -> dict[str, Any]:
-        batch = self.source.fill(rows)
+        batch = {**self.source.fill(rows), ROW: rows}
         label = batch["label"]
         return {**batch, SPAN: (int(label.min()), int(label.max()))} if len(label) else batch
 
@@ -102,24 +104,124 @@ def judge(module: nn.Module, source: LabelledRows, batch_size: int) -> Judged:
         DataError: the loss on a row is not finite.
         UserError: the model does not take such rows, or has no score for a label.
     """
-    where = next(module.parameters()).device
-    counted, flops = Flops(), 0
-    correct, nats = np.zeros(source.rows), np.zeros(source.rows)
-    for begin in range(0, source.rows, batch_size):
-        rows = np.arange(begin, min(begin + batch_size, source.rows))
-        found = source.fill(rows)
-        batch = {name: torch.from_numpy(value).to(where) if isinstance(value, np.ndarray) else value for name, value in found.items()}
-        key = Flops.shape(batch, "evaluate")
-        with torch.inference_mode(), counted.counted(key):
-            scores = logits(module, batch).double()
+    correct, nats, flops = np.zeros(source.rows), np.zeros(source.rows), 0
+    for rows, batch, scores, spent in passes(module, source, batch_size):
         label = batch["label"].long()
         correct[rows] = (scores.argmax(dim=-1) == label).cpu().numpy()
         nats[rows] = functional.cross_entropy(scores, label, reduction="none").cpu().numpy()
-        flops += counted.table[key]
+        flops += spent
         if not np.isfinite(nats[rows]).all():
             worst = int(rows[~np.isfinite(nats[rows])][0])
             raise DataError(
                 f"the model's loss on row {worst:,} is not finite", todo="look at the model's weights: some are NaN or infinite"
             )
-        context().progress(int(rows[-1]) + 1, source.rows, "examples")
     return Judged(correct, nats, float(flops))
+
+
+def passes(module: nn.Module, source: LabelledRows, batch_size: int) -> Iterator[tuple[np.ndarray[Any, Any], dict[str, Any], Tensor, int]]:
+    """(rows, their batch on the device, scores (rows, labels) in float64, FLOPs counted) of one forward pass over all rows.
+
+    Raises:
+        UserError: the model does not take such rows, or has no score for a label.
+    """
+    counted = Flops()
+    for rows, batch in batches(module, source, batch_size):
+        key = Flops.shape(batch, "evaluate")
+        with torch.inference_mode(), counted.counted(key):
+            scores = logits(module, batch).double()
+        yield rows, batch, scores, counted.table[key]
+
+
+def batches(module: nn.Module, source: LabelledRows, batch_size: int) -> Iterator[tuple[np.ndarray[Any, Any], dict[str, Any]]]:
+    """All rows in order, on the module's device; progress is said after each batch."""
+    where = next(module.parameters()).device
+    for begin in range(0, source.rows, batch_size):
+        rows = np.arange(begin, min(begin + batch_size, source.rows))
+        found = source.fill(rows)
+        yield rows, {name: torch.from_numpy(value).to(where) if isinstance(value, np.ndarray) else value for name, value in found.items()}
+        context().progress(int(rows[-1]) + 1, source.rows, "examples")
+
+
+def probabilities(module: nn.Module, source: LabelledRows, batch_size: int) -> tuple[np.ndarray[Any, Any], float]:
+    """(probability of every label (rows, labels) in float64, FLOPs).
+
+    Raises:
+        DataError: a score is not finite.
+        UserError: the model does not take such rows.
+    """
+    found: list[np.ndarray[Any, Any]] = []
+    flops = 0
+    for rows, _, scores, spent in passes(module, source, batch_size):
+        finite = torch.isfinite(scores).all(dim=1)
+        if not bool(finite.all()):
+            worst = int(rows[int((~finite).float().argmax())])
+            raise DataError(
+                f"the model's scores of row {worst:,} are not finite", todo="look at the model's weights: some are NaN or infinite"
+            )
+        found.append(scores.softmax(dim=1).cpu().numpy())
+        flops += spent
+    return np.concatenate(found), float(flops)
+
+
+def features(module: nn.Module, source: LabelledRows, batch_size: int) -> tuple[np.ndarray[Any, Any], float]:
+    """(what enters the module's last linear layer, (rows, features) in float32; FLOPs).
+
+    Raises:
+        UserError: there is no linear layer, or the model does not take such rows.
+    """
+    last = next((child for child in reversed(list(module.modules())) if isinstance(child, nn.Linear)), None)
+    if last is None:
+        raise UserError(f"{type(module).__name__} has no linear layer whose inputs could stand for its rows")
+    seen: list[Tensor] = []
+    handle = last.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    found, flops = [], 0
+    try:
+        for _, _, _, spent in passes(module, source, batch_size):
+            found.append(seen.pop().flatten(1).float().cpu().numpy())
+            flops += spent
+    finally:
+        handle.remove()
+    return np.concatenate(found), float(flops)
+
+
+def gradient_norms(module: nn.Module, source: LabelledRows, batch_size: int) -> tuple[np.ndarray[Any, Any], float]:
+    """(L2 norm, over all weights, of the gradient of every row's cross-entropy; FLOPs: three forward passes).
+
+    A batch takes as many copies of the gradient as it has rows.
+
+    Raises:
+        UserError: the model does not take such rows, or has no score for a label.
+    """
+    from torch.func import functional_call, grad, vmap
+
+    weights = {name: weight.detach() for name, weight in module.named_parameters()}
+    buffers = {name: buffer.detach() for name, buffer in module.named_buffers()}
+
+    class OneRow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, column: str, row: Tensor) -> Tensor:
+            return logits(self.module, {column: row[None]})
+
+    inside = OneRow()
+
+    def loss(given: dict[str, Tensor], column: str, row: Tensor, label: Tensor) -> Tensor:
+        named = {f"module.{name}": value for name, value in (given | buffers).items()}
+        return functional.cross_entropy(functional_call(inside, named, (column, row)), label[None])
+
+    each = vmap(grad(loss), in_dims=(None, None, 0, 0), randomness="error")
+    labels = source.column("label")
+    norms, counted, flops = np.zeros(source.rows), Flops(), 0
+    for rows, batch in batches(module, source, batch_size):
+        column, _ = inputs(batch)
+        key = Flops.shape(batch, "evaluate")
+        if not counted.known(key):  # counts a forward pass, and refuses what the model cannot take, labels of later batches too
+            with torch.inference_mode(), counted.counted(key):
+                logits(module, {**batch, SPAN: (int(labels.min()), int(labels.max()))})
+        gradients = each(weights, column, batch[column], batch["label"].long())
+        squares = torch.stack([g.double().flatten(1).square().sum(dim=1) for g in gradients.values()])
+        norms[rows] = squares.sum(dim=0).sqrt().cpu().numpy()
+        flops += 3 * counted.table[key]
+    return norms, float(flops)

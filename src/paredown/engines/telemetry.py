@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -47,6 +47,36 @@ class Curves:
 
     def load(self, dumped: dict[str, list[list[float]]]) -> None:
         self.points = dumped
+
+
+class Evaluations:
+    """The held-out evaluations of a training: what it had spent at each, and what was measured; at most 1,000, then every second one goes.
+
+    Their own cost is left out: a training is no slower for being watched.
+    """
+
+    def __init__(self) -> None:
+        self.points: list[dict[str, float]] = []  # step, tokens, flops, loss and its parts: the same in every run
+        self.clock: list[float] = []  # seconds of the loop at each
+        self.seconds = 0.0  # that evaluating itself took
+
+    @contextlib.contextmanager
+    def timed(self, state: State) -> Iterator[dict[str, float]]:
+        """Holds what an evaluation measures; an evaluation that measures nothing leaves no point."""
+        at, begun, found = state.seconds - self.seconds, time.perf_counter(), dict[str, float]()
+        yield found
+        self.seconds += time.perf_counter() - begun
+        if found:
+            self.points.append({"step": state.step, "tokens": state.tokens, "flops": state.flops, **found})
+            self.clock.append(round(at, 4))
+        if len(self.points) >= 2 * POINTS:
+            self.points, self.clock = self.points[1::2], self.clock[1::2]
+
+    def dump(self) -> list[Any]:
+        return [self.points, self.clock, self.seconds]
+
+    def load(self, dumped: list[Any]) -> None:
+        self.points, self.clock, self.seconds = dumped
 
 
 def thin(points: list[list[float]]) -> list[list[float]]:

@@ -97,6 +97,9 @@ class State:
     kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # tensors of hooks, by hook, saved in checkpoints
     memory: dict[str, Any] = field(default_factory=dict)  # anything of hooks that `start` makes again; not saved
     measured: dict[str, float] = field(default_factory=dict)  # what hooks want drawn as curves, by name; logged beside the loss
+    about_rows: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # at `end`: columns, a value for each row trained on, kept beside the weights
     stop: bool = False  # a hook may end the training after this step
 
     def spent(self, half_of: dict[str, float] | None = None) -> float:
@@ -119,6 +122,7 @@ class Outcome:
     seconds: float
     held_out_loss: float | None
     facts: dict[str, Any]  # JSON: precision, device, curves, ...
+    about_rows: dict[str, Tensor]  # what hooks noted of each row
 
 
 Batches = Callable[[State], Batch]
@@ -172,6 +176,7 @@ class _Run:
         whole = sum(p.numel() for p in module.parameters())
         self.outside = whole - sum(p.numel() for p in in_blocks(module).values())
         self.curves = telemetry.Curves(step.listener, processes)
+        self.evaluations = telemetry.Evaluations()
         self.windows = {"loss": telemetry.Window()}  # since the last log, by curve
         reseed(seed)
         for hook in setup.hooks:
@@ -302,6 +307,12 @@ class _Run:
     @torch.no_grad()
     def _evaluate(self) -> None:
         """Mean held-out loss over all tokens of the held-out batches."""
+        with self.evaluations.timed(self.state) as found:
+            self._measure(found)
+        for name, value in found.items():
+            self.curves.add(f"held_out_{name}", self.state.step, self.state.tokens, value)
+
+    def _measure(self, found: dict[str, float]) -> None:
         state = self.state
         state.module.eval()
         total, predicted, flops = torch.zeros((), device=state.device), 0, 0
@@ -321,10 +332,10 @@ class _Run:
         total, predicted, flops = self.processes.sum(total, predicted, flops)
         self.evaluation_flops += flops
         if predicted:
-            self.curves.add("held_out_loss", state.step, state.tokens, float(total) / predicted)
+            found["loss"] = float(total) / predicted
         for name, (of_name, n) in named.summed(self.processes):
             if n:
-                self.curves.add(f"held_out_{name}", state.step, state.tokens, float(of_name) / n)
+                found[name] = float(of_name) / n
 
     def _call(self, point: str) -> None:
         for hook in self.hooks[point]:
@@ -342,6 +353,7 @@ class _Run:
                 "optimizer": plain,
                 "table": self.flops.table,
                 "curves": self.curves.dump(),
+                "evaluations": self.evaluations.dump(),
                 "windows": {name: window.dump() for name, window in self.windows.items()},
                 "evaluation": self.evaluation_flops,
             }
@@ -361,6 +373,7 @@ class _Run:
             state.kept = checkpoints.kept(found)
             self.flops, self.evaluation_flops = Flops(facts["table"]), facts["evaluation"]
             self.curves.load(facts["curves"])
+            self.evaluations.load(facts["evaluations"])
             for name, dumped in facts["windows"].items():
                 self.windows.setdefault(name, telemetry.Window()).load(dumped)
         state.generator.manual_seed(reseed(self.seed))
@@ -390,6 +403,7 @@ class _Run:
             "tokens_per_second": round(state.tokens / state.seconds, 1) if state.seconds else None,
             "resumed_at": self.resumed_at,
             "curves": self.curves.thinned(),
+            "evaluated_at_seconds": self.evaluations.clock,
             "training": {
                 "steps": state.step,
                 "tokens": state.tokens,
@@ -403,6 +417,7 @@ class _Run:
                     "trainable": self.trainable,
                 },
                 "held_out_loss": held_out,
+                "evaluations": self.evaluations.points,
             },
         }
         self.context.charge(flops=flops, how="counted", tokens=state.tokens)
@@ -410,7 +425,7 @@ class _Run:
         loss = self.curves.last("loss")
         seen = say_tokens(state.tokens) if "targets" in state.batch else f"{state.tokens:,} examples"
         self.context.says = seen + (f", loss {loss:.3f}" if loss is not None else "")
-        return Outcome(module, state.step, state.tokens, flops, state.seconds, held_out, facts)
+        return Outcome(module, state.step, state.tokens, flops, state.seconds, held_out, facts, state.about_rows)
 
 
 class _Named:

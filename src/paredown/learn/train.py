@@ -121,6 +121,8 @@ class Train(Strategy):
         return self._train(model, tokens if tokens is not None else examples, held_out)  # type: ignore[arg-type]
 
     def _train(self, model: Model | Architecture, data: Tokens | Examples, held_out: Tokens | Examples | None) -> Model:
+        import polars as pl
+
         from paredown.engines import launch, trainer
         from paredown.engines.batches import evaluation, randomness
 
@@ -157,6 +159,8 @@ class Train(Strategy):
                 processor = model if isinstance(model, Model) else data.tokenizer.fast if isinstance(data, Tokens) else None
                 saved = Model.save(folder, outcome.module.to(stored), processor)
                 saved.note_training(step.facts["training"])
+                if outcome.about_rows:
+                    saved.note_rows(pl.DataFrame({name: values.cpu().numpy() for name, values in outcome.about_rows.items()}))
         return Model(launch.shared(step) / "model")
 
     def _module(self, model: Model | Architecture, data: Tokens | Examples, seed: int) -> tuple[torch.nn.Module, Any]:

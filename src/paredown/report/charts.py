@@ -18,7 +18,7 @@ from paredown.report.steps import INK, Group
 POINTS = 300  # most points a line has; more are averaged in order
 SHARED = "every arm"
 MUTED, LINE = "var(--muted)", "var(--line)"
-HELD_OUT = "held_out_loss"
+HELD_OUT = "held_out_"  # begins the names of curves over what is not trained on
 UNITS = {"loss": "nats/token"}
 
 
@@ -59,9 +59,9 @@ def curves(groups: Sequence[Group], colours: dict[str, str]) -> list[Chart]:
         for step in group.steps:
             for metric, points in sorted((step.get("curves") or {}).items()):
                 good = [p for p in points if len(p) == 3 and all(usable(v) for v in p)]
-                kind = "held out" if metric == HELD_OUT else "training"
+                kind = "held out" if metric.startswith(HELD_OUT) else "training"
                 if good:
-                    found.setdefault((group.name, "loss" if metric == HELD_OUT else metric), []).append((arm, step.get("seed"), kind, good))
+                    found.setdefault((group.name, metric.removeprefix(HELD_OUT)), []).append((arm, step.get("seed"), kind, good))
     charts = []
     for number, ((name, metric), lines) in enumerate(sorted(found.items(), key=lambda item: (_order(groups, item[0][0]), item[0][1]))):
         label = metric.replace("_", " ") + (f", {UNITS[metric]}" if UNITS.get(metric) else "")
@@ -76,7 +76,7 @@ def curves(groups: Sequence[Group], colours: dict[str, str]) -> list[Chart]:
         note = f"n = {count} {'run' if count == 1 else 'runs'} (arms and seeds); a point "
         note += f"is the mean of {most} logged ones" if most > 1 else "for each logged one"
         if any(line[2] == "held out" for line in lines):
-            note += "; rings are held-out documents"
+            note += "; rings are held-out data"
         note += ". Lower is better." if metric == "loss" else "."
         head = ["arm", "seed", "on", "first", "middle", "last", "tokens", "points"]
         charts.append(

@@ -36,8 +36,8 @@ class Classification(Objective):
             raise UserError("classification learns from examples, not from tokens", where="objective", todo="give the input examples")
         return LabelledRows(data)
 
-    def loss(self, module: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
-        """Mean cross-entropy in nats over the rows.
+    def loss(self, module: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int, dict[str, tuple[torch.Tensor, int]]]:
+        """Mean cross-entropy in nats over the rows, and the accuracy on them.
 
         Raises:
             UserError: the model does not take such rows, or has no score for a label.
@@ -47,4 +47,6 @@ class Classification(Objective):
         from paredown.engines.classifiers import logits
 
         found = logits(module, batch).float()
-        return functional.cross_entropy(found, batch["label"].long(), label_smoothing=self.smoothing), len(found)
+        label = batch["label"].long()
+        right = (found.detach().argmax(dim=-1) == label).float().mean()
+        return functional.cross_entropy(found, label, label_smoothing=self.smoothing), len(found), {"accuracy": (right, len(found))}
