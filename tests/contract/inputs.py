@@ -31,12 +31,15 @@ SETTINGS: dict[str, dict[str, Any]] = {  # knobs that a strategy must be given; 
     "prune.cfsp": {"calibration_tokens": 512},
     "prune.flap": {"calibration_tokens": 512},
     "prune.wanda_sp": {"calibration_tokens": 512},
+    "prune.experts": {"calibration_tokens": 512},
+    "prune.layers": {"calibration_tokens": 512, "sparsity": 0.5},
     "measure.speed": {"length": 16, "new_tokens": 4, "repeats": 2},
 }
 KINDS = ("sound", "empty", "one", "odd", "nan")
 OTHERWISE: dict[tuple[str, str], dict[str, Any]] = {  # knobs beside the above where another one of its `one_of` inputs is given
     ("learn.train", "examples"): {"objective": {"use": "learn.objectives.classification"}},
 }
+MIXTURES = ("prune.experts",)  # strategies that work on a mixture of experts
 CLASSES = 3  # labels of the examples
 
 
@@ -54,6 +57,9 @@ def inputs(strategy: Strategy, kind: str, folder: Path, choice: str = "") -> dic
             found[name] = made(folder / f"input-{name}", kind)
         elif Model in wanted and (choice == "examples" or examples_alone(annotations)):
             found[name] = classifier(folder / f"input-{name}", kind)
+            found[name].seal({"key": "contract"})
+        elif Model in wanted and strategy.strategy_name() in MIXTURES:
+            found[name] = model(folder / f"input-{name}", kind, experts=True)
             found[name].seal({"key": "contract"})
         else:
             kinds = [Examples] if choice == "examples" and Examples in wanted else wanted
@@ -171,21 +177,24 @@ def tokenizer(folder: Path, kind: str) -> Tokenizer:
     return Tokenizer(folder)
 
 
-def model(folder: Path, kind: str) -> Model:
+def model(folder: Path, kind: str, experts: bool = False) -> Model:
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
     torch.manual_seed(0)
     layers = {"one": 1}.get(kind, 2)
-    module = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=layers, num_attention_heads=2, max_position_embeddings=128,
-            bos_token_id=0, eos_token_id=0, pad_token_id=0,
-        )
-    )  # fmt: skip
+    shape: dict[str, Any] = {
+        "vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": layers, "num_attention_heads": 2,
+        "max_position_embeddings": 128, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0,
+    }  # fmt: skip
+    module: Any
+    if experts:
+        module = MixtralForCausalLM(MixtralConfig(**shape, num_key_value_heads=2, num_local_experts=4))
+    else:
+        module = LlamaForCausalLM(LlamaConfig(**shape))
     if kind == "nan":
         with torch.no_grad():
-            module.model.layers[0].mlp.up_proj.weight[0, 0] = math.nan
+            (module.model.layers[0].mlp.experts.gate_up_proj[0] if experts else module.model.layers[0].mlp.up_proj.weight)[0, 0] = math.nan
     made = Model.save(folder, module)
     from transformers import PreTrainedTokenizerFast
 

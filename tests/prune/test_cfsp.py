@@ -17,7 +17,8 @@ from paredown.artifacts.block_shapes import SHAPES
 from paredown.artifacts.model import Model
 from paredown.core.errors import UserError
 from paredown.engines import removal, structure
-from paredown.prune.cfsp import Cfsp, block_importance, channel_scores, keep_shares
+from paredown.engines.hidden_states import change
+from paredown.prune.cfsp import Cfsp, channel_scores, keep_shares
 from paredown.prune.channels import Channels
 
 TEXTS = [f"def function_{n}(value):\n    return value * {n} + {n % 7}\n" for n in range(60)]
@@ -34,20 +35,20 @@ def test_angles_of_known_maps():
     h = draw(3, 5, 8)
     turned = h.clone()
     turned[..., 0::2], turned[..., 1::2] = -h[..., 1::2], h[..., 0::2]
-    assert block_importance(h, h) == 0
-    assert block_importance(h, 3 * h) == pytest.approx(0, abs=1e-5)
-    assert block_importance(h, -h) == pytest.approx(15, rel=1e-6)
-    assert block_importance(h, turned) == pytest.approx(7.5, rel=1e-6)
-    assert block_importance(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]])) == pytest.approx(0.25, rel=1e-6)
-    assert block_importance(1e4 * h, 1e4 * h * (1 + 1e-7)) < 1e-2, "a cosine that rounds above 1 is no NaN"
+    assert change(h, h) == 0
+    assert change(h, 3 * h) == pytest.approx(0, abs=1e-5)
+    assert change(h, -h) == pytest.approx(15, rel=1e-6)
+    assert change(h, turned) == pytest.approx(7.5, rel=1e-6)
+    assert change(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]])) == pytest.approx(0.25, rel=1e-6)
+    assert change(1e4 * h, 1e4 * h * (1 + 1e-7)) < 1e-2, "a cosine that rounds above 1 is no NaN"
 
 
 def test_other_measures_of_a_block():
     before, after = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]]), torch.tensor([[[0.0, 1.0], [0.0, 4.0]]])
-    assert block_importance(before, after, "cosine") == pytest.approx(1)
-    assert block_importance(before, after, "mse") == pytest.approx(1 + 2)
-    assert block_importance(before, after, "mae") == pytest.approx(1 + 1)
-    assert block_importance(before, after, "constant") == 2
+    assert change(before, after, "cosine") == pytest.approx(1)
+    assert change(before, after, "mse") == pytest.approx(1 + 2)
+    assert change(before, after, "mae") == pytest.approx(1 + 1)
+    assert change(before, after, "constant") == 2
 
 
 def test_shares_by_hand():
@@ -112,12 +113,12 @@ def test_activity_is_the_root_of_the_mean_over_sequences(tmp_path):
         hook.remove()
     strategy = Cfsp(normalise="column", power=1)
     units = structure.channels(model)
-    notes = removal.observe(model, [units], ids, lambda found: strategy._scores(found, len(ids)).tolist(), block_importance)
+    notes = removal.observe(model, [units], ids, lambda found: strategy._scores(found, len(ids)).tolist(), change)
     for noted, x in zip(notes, seen, strict=True):
         s = x.square().sum(dim=1).mean(dim=0).sqrt()
         assert torch.allclose(torch.tensor(noted["channels"]), 3 / 32 * s, rtol=1e-4)
     # the last of the states is normalized already
-    assert notes[0]["block"] == pytest.approx(block_importance(states[0], states[1]), rel=1e-5)
+    assert notes[0]["block"] == pytest.approx(change(states[0], states[1]), rel=1e-5)
 
 
 @pytest.mark.parametrize("normalise", ["column", "row", "wanda", "random"])

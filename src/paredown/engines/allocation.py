@@ -40,8 +40,8 @@ def best(scores: Tensor, count: int) -> Tensor:
     return scores.argsort(descending=True, stable=True)[:count].sort().values
 
 
-def best_of_all(scores: Sequence[Tensor], costs: Sequence[float], budget: float) -> list[Tensor]:
-    """The best units over all groups whose costs come nearest to the budget, of each group its best one at least.
+def best_of_all(scores: Sequence[Tensor], costs: Sequence[float], budget: float, least: int = 1) -> list[Tensor]:
+    """The best units over all groups whose costs come nearest to the budget, of each group its `least` best ones at least.
 
     `costs` is what a unit of each group costs.
 
@@ -53,8 +53,8 @@ def best_of_all(scores: Sequence[Tensor], costs: Sequence[float], budget: float)
     cost = torch.cat([torch.full((len(group),), float(price), dtype=torch.double) for group, price in zip(scores, costs, strict=True)])
     forced = torch.zeros(len(values), dtype=torch.bool)
     for group, begin in zip(scores, first[:-1].tolist(), strict=True):
-        forced[begin + int(best(group, 1))] = True
+        forced[begin + best(group, least)] = True
     order = torch.where(forced, torch.inf, values).argsort(descending=True, stable=True)
-    count = max(int((cost[order].cumsum(0) - budget).abs().argmin()) + 1, len(scores))
+    count = max(int((cost[order].cumsum(0) - budget).abs().argmin()) + 1, int(forced.sum()))
     stays = order[:count].sort().values
     return [stays[(stays >= a) & (stays < b)] - a for a, b in zip(first[:-1].tolist(), first[1:].tolist(), strict=True)]

@@ -22,9 +22,8 @@ from torch import Tensor
 from paredown.artifacts.block_shapes import merged
 from paredown.artifacts.model import Model
 from paredown.core.context import context
-from paredown.core.errors import UserError
 from paredown.engines import biases as bias
-from paredown.engines.layers import REPORT, Block, Inputs, Layer, store, walk
+from paredown.engines.layers import REPORT, Block, Inputs, Layer, find_blocks, store, walk
 from paredown.engines.model_files import Cuts, Files, layout, write_model
 from paredown.engines.skeletons import skeleton
 from paredown.engines.units import Group, Units, cuts, filled, stored
@@ -104,6 +103,29 @@ def observe(model: Model, kinds: Sequence[Units], ids: Tensor | None, note: Note
     return [block["notes"] for block in walked.blocks]
 
 
+def observe_experts(model: Model, units: Units, ids: Tensor | None, note: Callable[[Tensor, Inputs], float]) -> list[Tensor]:
+    """Of each block with experts what `note` says of the weight and the inputs of each stacked matrix of each expert, (experts, matrices).
+
+    An expert that no token reached has inputs of no tokens.
+
+    Raises:
+        DataError: a weight or an input is not finite.
+    """
+    place = {group.block: group for group in units.groups}
+
+    def look(layer: Layer, inputs: Inputs) -> None:
+        stem, _, number = layer.name.removesuffix("]").rpartition("[")
+        if layer.block.name in place and stem:
+            matrices = layer.block.notes.setdefault(stem, {})
+            matrices[number] = note(layer.weight, inputs)
+
+    walked = walk(model, ids, look, writes=False)
+    noted = [block["notes"] for block in walked.blocks if block["name"] in place]
+    return [
+        torch.tensor([[of[str(e)] for of in found.values()] for e in range(g.units)]) for found, g in zip(noted, units.groups, strict=True)
+    ]
+
+
 def take(
     model: Model, kinds: Sequence[Units], rows: Sequence[Sequence[Tensor]], *, uniform: bool = False, biases: bias.Biases | None = None,
     report: Sequence[dict[str, Any]] = (),
@@ -111,7 +133,8 @@ def take(
     """Keep these units of each kind and block; the weights stay as they are. Memory holds one tensor.
 
     With `uniform`, blocks that keep fewer units than the widest get zeros in their place, so that one number describes all blocks and
-    stock transformers loads the same function. `biases` are added to what linear layers give. Beside the model stands `pruning.json`: of each block which units are kept, and what `report` says of it.
+    stock transformers loads the same function. `biases` are added to what linear layers give. Beside the model stands `pruning.json`:
+    of each block with such units which are kept, and what `report` says of it.
 
     Raises:
         DataError: a weight is not finite.
@@ -121,10 +144,11 @@ def take(
     folder = context().output("model")
     counts = [[len(row) for row in kept] for kept in rows]
     with Files(model) as files:
-        pieces = layout(skeleton(model).base_model, files)
+        module = skeleton(model).base_model
+        pieces = layout(module, files)
         for units, kept, count in zip(kinds, rows, counts, strict=True):
-            if uniform and len(set(count)) > 1:
-                widest = _widest(units, max(count))
+            if uniform and len(set(count)) > 1 and units.kind != "experts":  # an expert of zeros would still be chosen
+                widest = units.least(max(count))
                 entries, found = units.entries([widest] * len(count)), filled(units.shapes, units.groups, kept, widest)
             else:
                 units.check(count)
@@ -136,29 +160,22 @@ def take(
         if uniform:  # biases without an option of the class would be lost in stock transformers
             config, own = bias.without_own(config)
             for name, layer in own:
-                blocks = [group.block for group in kinds[0].groups if group.block.startswith(f"{name}.")]
+                blocks = [block for block in find_blocks(module) if block.startswith(f"{name}.")]
                 wanted = {(block, layer): torch.zeros(()) for block in blocks} | wanted
         if wanted:
             config = bias.place(model, config, wanted)
             changed, added = bias.tensors(model, files, pieces, config, wanted)
         written = write_model(folder, files, changed, config, kept_tensors, names, added)
-    lines: list[dict[str, Any]] = [{"name": group.block} for group in kinds[0].groups]
+    told: dict[str, dict[str, Any]] = {group.block: {"name": group.block} for units in kinds for group in units.groups}
     for units, kept in zip(kinds, rows, strict=True):
-        for line, group, row in zip(lines, units.groups, kept, strict=True):
-            line |= {units.kind: group.units, f"{units.kind}_kept": row.tolist()}
+        for group, row in zip(units.groups, kept, strict=True):
+            told[group.block] |= {units.kind: group.units, f"{units.kind}_kept": row.tolist()}
+    lines = list(told.values())
     for line, more in zip(lines, report, strict=False):
         line |= more
     (folder / REPORT).write_text(json.dumps(lines, indent=1) + "\n")
     _say(kinds, counts)
     return written
-
-
-def _widest(units: Units, wanted: int) -> int:
-    """The number of units that blocks alike must have for `wanted` of them."""
-    found = units.least(wanted)
-    if found > max(group.units for group in units.groups):
-        raise UserError(f"no number of {NAMES[units.kind]} from {wanted} on fits the model's class", todo="leave uniform out")
-    return found
 
 
 def _say(kinds: Sequence[Units], kept: Sequence[Sequence[int]]) -> None:
@@ -168,7 +185,7 @@ def _say(kinds: Sequence[Units], kept: Sequence[Sequence[int]]) -> None:
         total, left = sum(group.units for group in units.groups), sum(counts)
         context().facts.update({units.kind: total, f"{units.kind}_kept": left})
         said.append(f"{left:,} of {total:,} {NAMES[units.kind]}")
-    context().says = " and ".join(said) + " kept"
+    context().says = " and ".join(said) + " kept" if said else "nothing removed"
 
 
 def _candidates(units: Units, layer: Layer, inputs: Inputs) -> Candidates:

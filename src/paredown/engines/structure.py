@@ -1,4 +1,4 @@
-"""Where the units of a model are: feed-forward channels, attention heads, filters.
+"""Where the units of a model are: feed-forward channels, attention heads, filters, experts.
 
 Where their indices come from:
 
@@ -6,6 +6,8 @@ Where their indices come from:
   no graph and no extra. Only where one matrix holds several products, which the order cannot tell apart, is the graph asked.
 - Attention heads, and the filters of our own networks: from the dependency graph (`dependencies.py`), built once without
   weights. Which keys a query reads, what normalizes in between and what else reads a filter stands in no configuration.
+
+- Experts: every tensor that has one dimension less of one where the class is asked for one expert less.
 
 The graph's word is checked: the indices of all units cover each layer exactly once, and `Units.check` compares the shapes.
 
@@ -23,15 +25,16 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from paredown.artifacts.block_shapes import SHAPES, entry
+from paredown.artifacts.block_shapes import SHAPES, entry, merged
 from paredown.artifacts.model import OWN, Model
 from paredown.core import catalog
 from paredown.core.errors import UserError
 from paredown.engines import dependencies, feed_forward
-from paredown.engines.layers import find_blocks, order_of_use
+from paredown.engines.layers import find_blocks, is_experts, order_of_use
 from paredown.engines.skeletons import architecture
 from paredown.engines.units import Group, Part, Shapes, Units, accepts, class_name, hollow, left, shapes, sizes
 
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")  # what configurations call their number
 ROLES = ("makes", "uses", "between")
 NORM = ("weight", "bias", "running_mean", "running_var")  # what a batch norm holds of each channel
 
@@ -93,7 +96,7 @@ def heads(model: Model, whole: bool) -> Units:
 
     before = sizes(module)
     least = {**entries(1 if whole else keys[blocks[0]]), "head_dim": width}
-    if count > 1 and accepts(model, least) and shapes(model, least) == before:
+    if count > 1 and accepts(model, least) and shapes(model, merged(model.config, least)) == before:
         raise UserError(
             f"{name} divides its hidden size by the number of heads: the stock class cannot hold fewer heads of the same width",
             where=str(model.path),
@@ -143,6 +146,45 @@ def _queries(model: Model, module: Any, name: str, out: str, queries: list[range
     return tuple(parts.values()), uses
 
 
+def experts(model: Model) -> Units:
+    """The experts of every block that has some, of a mixture-of-experts model of transformers, with their share of the router.
+
+    Raises:
+        UserError: there are none, or they are routed in groups.
+    """
+    name, module = class_name(model), hollow(model)
+    blocks = list(find_blocks(module))
+    mixed = [block for block in blocks if any(is_experts(child) for child in module.get_submodule(block).modules())]
+    key = next((key for key in EXPERTS if isinstance(model.config.get(key), int)), "")
+    if not mixed or not key:
+        raise UserError(f"{name} has no experts that its configuration counts", where=str(model.path))
+    if (model.config.get("n_group") or 1) > 1:
+        raise UserError(f"{name} routes to groups of experts, which must stay of one size", where=str(model.path))
+    asked = next((model.config[k] for k in ("num_experts_per_tok", "moe_k") if isinstance(model.config.get(k), int)), 1)
+    count = {block: int(entry(model.config, block, key)) for block in mixed}
+
+    def entries(kept: Sequence[int]) -> dict[str, Any]:
+        left = dict(zip(mixed, kept, strict=len(kept) > 1))  # of a block without experts the number says nothing
+        return of_blocks(blocks, [{key: left.get(block, kept[0])} for block in blocks])
+
+    before = sizes(module)
+    fewer = shapes(model, merged(model.config, of_blocks(blocks, [{key: count.get(block, 2) - 1} for block in blocks])))
+    groups = []
+    for block in mixed:
+        parts: dict[bool, list[Part]] = {True: [], False: []}
+        for tensor, size in before.items():
+            changed = [dim for dim, (old, new) in enumerate(zip(size, fewer[tensor], strict=True)) if old != new]
+            if not tensor.startswith(f"{block}.") or not changed:
+                continue
+            if len(changed) > 1 or size[changed[0]] != count[block]:
+                raise UserError(f"what of {tensor} belongs to an expert of {name} cannot be told", where=str(model.path))
+            layer, _, inner = tensor.removeprefix(f"{block}.").rpartition(".")
+            stacked = is_experts(module.get_submodule(f"{block}.{layer}"))
+            parts[stacked].append(Part(layer, {inner: changed[0]}, torch.arange(count[block])[:, None]))
+        groups.append(Group(block, tuple(parts[True]), (), tuple(parts[False])))
+    return Units(model, "experts", tuple(groups), before, entries, fewest=asked)
+
+
 def filters(model: Model) -> Units:
     """The filters and hidden units of one of our own networks that only the next layers read: not those of a residual stream.
 
@@ -183,7 +225,7 @@ def _architecture(model: Model, wanted: Shapes, kept: Sequence[int], before: Sha
         if value is None or isinstance(value, list):
             entries = {OWN: {**spec, knob: list(kept)}}
             try:
-                if shapes(model, entries) == wanted:
+                if shapes(model, model.config | entries) == wanted:
                     return entries
             # Another list, that these widths are no values for: its knobs are refused (pydantic's error is a ValueError), lists do
             # not fit each other (ValueError, IndexError), or torch cannot make a layer of the size (RuntimeError).

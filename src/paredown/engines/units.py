@@ -67,6 +67,7 @@ class Units:
     shapes: Shapes  # of all tensors, with every unit there
     entries: Callable[[Sequence[int]], dict[str, Any]]  # what config.json says where so many units of each group are left
     sets: int = 1  # a group's units lie in so many sets of neighbours, of which each keeps the same number
+    fewest: int = 1  # so many of a group must stay
 
     def weights(self) -> list[float]:
         """How many weights a unit of each group has."""
@@ -84,9 +85,11 @@ class Units:
         Raises:
             UserError: the class refuses them, or makes other shapes; for heads with the nearest numbers that it takes.
         """
+        if min(kept) < self.fewest:
+            raise UserError(f"{class_name(self.model)} needs {self.fewest} {self.kind} in each block", where=str(self.model.path))
         entries = self.entries(kept)
         try:
-            found = shapes(self.model, entries)
+            found = shapes(self.model, merged(self.model.config, entries))
         except UserError as error:
             raise UserError(error.what, where=str(self.model.path), todo=self._nearest(kept)) from None
         expected = left(self.shapes, self.groups, kept)
@@ -98,9 +101,18 @@ class Units:
             )
 
     def least(self, wanted: int) -> int:
-        """The least number of units, from `wanted` on, that the class takes in all blocks alike; more than there are where it takes none."""
-        most = max(group.units for group in self.groups)
-        return next((n for n in range(wanted, most + 1, self.sets) if accepts(self.model, self.entries([n]))), most + 1)
+        """The least number of units, from `wanted` on, that the class takes in all blocks alike.
+
+        Raises:
+            UserError: it takes none up to twice as many as there are.
+        """
+        tried = range(wanted, 2 * max(group.units for group in self.groups) + 1, self.sets)
+        found = next((n for n in tried if accepts(self.model, self.entries([n]))), None)
+        if found is None:
+            raise UserError(
+                f"{class_name(self.model)} takes no number of {self.kind} from {wanted} on in all blocks alike", where=str(self.model.path)
+            )
+        return found
 
     def _nearest(self, kept: Sequence[int]) -> str:
         """The shares nearest to a refused number of units that the class takes."""
@@ -133,6 +145,8 @@ def filled(shapes: Shapes, groups: Sequence[Group], kept: Sequence[Tensor], unit
     """The same, with zeros (index -1) where a group keeps fewer than so many `units`: what a tensor of that many units holds."""
     found = cuts(shapes, groups, kept)
     widest = max(groups, key=lambda group: group.units)
+    if widest.units == 1 < units:
+        raise UserError(f"which numbers of {widest.block} belong to its only unit in what order cannot be told", todo="leave uniform out")
     runs = {(name.removeprefix(widest.block), dim): _runs(owner) for (name, dim), owner in _owners(shapes, widest).items()}
     for group, rows in zip(groups, kept, strict=True):
         for name, dim in _owners(shapes, group) if len(rows) < units else ():
@@ -168,11 +182,11 @@ def stored(cuts: Cuts, pieces: dict[str, list[Piece]]) -> tuple[Cuts, dict[str, 
     found: Cuts = {}
     names: dict[str, str | None] = {}
     for name, several in cuts.items():
-        keys = {piece.index: piece.key for piece in pieces[name]}
-        if () in keys:
+        if not any(piece.index for piece in pieces[name]):
             found |= {piece.key: several for piece in pieces[name]}
             continue
         place = {expert: number for number, expert in enumerate(several[0].kept.tolist())}  # whole experts only: dimension 0
+        keys = {(piece.index[0], str(piece.index[1:])): piece.key for piece in pieces[name]}
         for (expert, rows), key in keys.items():
             names[key] = keys[place[expert], rows] if expert in place else None
     return found, names
@@ -189,31 +203,33 @@ def left(shapes: Shapes, groups: Iterable[Group], kept: Sequence[int]) -> Shapes
     return found
 
 
-def hollow(model: Model, entries: dict[str, Any] | None = None) -> Any:
-    """The model's base module on the meta device, as its class makes it of config.json with other `entries`.
+def hollow(model: Model, config: dict[str, Any] | None = None) -> Any:
+    """The model's base module on the meta device, as its class makes it of its own or another config.json.
 
     Raises:
-        UserError: a class of transformers refuses the entries; what one of our own architectures raises goes on.
+        UserError: a class of transformers refuses the configuration; what one of our own architectures raises goes on.
     """
-    if OWN in model.config:
+    said = model.config if config is None else config
+    if OWN in said:
         with torch.device("meta"):
-            return model.empty((entries or {}).get(OWN)).eval()
-    kind, config = architecture(model)
+            return model.empty(said[OWN]).eval()
+    kind, configuration = architecture(model)
     try:
-        if entries:
-            config = type(config).from_dict(merged(model.config, entries))
+        if config is not None:
+            configuration = type(configuration).from_dict(config)
         with torch.device("meta"):
-            return shaped(kind, config)(config).eval().base_model
+            return shaped(kind, configuration)(configuration).eval().base_model
     except Exception as error:
-        flat = {k: v for said in (entries or {}).get(SHAPES, {}).values() for k, v in said.get("widths", {}).items()}
-        told = ", ".join(f"{key}: {value}" for key, value in ((entries or {}) | flat).items() if key != SHAPES)
-        said = " ".join(str(error).split()).rpartition("Error: ")[2]
-        raise UserError(f"{class_name(model)} does not take {told}: {said}", where=str(model.path)) from None
+        new = {key: value for key, value in said.items() if key != SHAPES and value != model.config.get(key)}
+        new |= {key: value for shapes in said.get(SHAPES, {}).values() for key, value in shapes.get("widths", {}).items()}
+        reason = " ".join(str(error).split()).rpartition("Error: ")[2]
+        told = ", ".join(f"{key}: {value}" for key, value in new.items())
+        raise UserError(f"{class_name(model)} does not take {told}: {reason}", where=str(model.path)) from None
 
 
-def shapes(model: Model, entries: dict[str, Any] | None = None) -> Shapes:
+def shapes(model: Model, config: dict[str, Any] | None = None) -> Shapes:
     """The shapes of all tensors of `hollow`."""
-    return sizes(hollow(model, entries))
+    return sizes(hollow(model, config))
 
 
 def sizes(module: nn.Module) -> Shapes:

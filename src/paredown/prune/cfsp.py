@@ -21,29 +21,10 @@ if TYPE_CHECKING:
 SCALE = 1e4 / (128 * 1024)  # the reference divides importances by 1e4, which are sums over 128 x 1024 tokens
 
 
-def block_importance(before: Tensor, after: Tensor, metric: str = "angular") -> float:
-    """How much a block changes hidden states (..., width), summed over the tokens (arXiv 2409.13199, section 3.2).
-
-    `angular` is arccos(cos(before, after)) / pi: 0 where nothing changes, 1 where the sign does.
-    """
-    import torch
-
-    x, y = before.float().flatten(0, -2), after.float().flatten(0, -2)
-    if metric == "constant":
-        return float(len(x))
-    if metric in ("mse", "mae"):
-        change = (x - y).square() if metric == "mse" else (x - y).abs()
-        return float(change.mean(dim=1).double().sum())
-    x, y = torch.nn.functional.normalize(x, dim=1), torch.nn.functional.normalize(y, dim=1)
-    if metric == "cosine":
-        return float((1 - (x * y).sum(dim=1)).double().sum())
-    # the arc cosine of a rounded 1 is far from 0; this form of the angle is exact there
-    return float((2 * torch.atan2((x - y).norm(dim=1), (x + y).norm(dim=1)) / math.pi).double().sum())
-
-
 def keep_shares(importance: Sequence[float], sparsity: float, tokens: int, steepness: float = 1.0) -> list[float]:
     """The share of its channels that each block keeps; their mean is 1 - `sparsity`, none is above 1.
 
+    The importance I of a block is how much it turns hidden states, summed over the tokens (`engines.hidden_states.change`).
     z = sigmoid(a (I - mean I) / tau) with tau proportional to the tokens, share = z / mean z (1 - sparsity); where that
     exceeds 1, deviations from the mean shrink until the largest share is below it (arXiv 2409.13199, section 3.2, and its code).
     """
@@ -117,7 +98,7 @@ class Cfsp(Strategy):
         """
         import torch
 
-        from paredown.engines import allocation, layers, removal, structure
+        from paredown.engines import allocation, hidden_states, layers, removal, structure
         from paredown.engines.masks import share
 
         units = structure.channels(model)
@@ -126,7 +107,7 @@ class Cfsp(Strategy):
         def note(found: Candidates) -> list[float]:
             return self._scores(found, len(ids)).tolist()
 
-        notes = removal.observe(model, [units], ids, note, lambda before, after: block_importance(before, after, self.importance))
+        notes = removal.observe(model, [units], ids, note, lambda before, after: hidden_states.change(before, after, self.importance))
         importance = [noted["block"] for noted in notes]
         shares = keep_shares(importance, self.sparsity, ids.numel(), self.steepness)
         sizes = [group.units for group in units.groups]
