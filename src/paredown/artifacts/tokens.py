@@ -44,7 +44,9 @@ class Tokens(Artifact):
     """Ids of documents one after another.
 
     Files: `ids.npy` (uint16 or uint32, T), `offsets.npy` (int64, documents + 1; document d is ids[offsets[d]:offsets[d+1]]),
-    `text_bytes.npy` (int64, documents; UTF-8 bytes of each document's text), `tokenizer.json`, `tokens.json`.
+    `text_bytes.npy` (int64, documents; UTF-8 bytes of each document's text), `tokenizer.json`, `tokens.json`; where documents
+    begin with something that is read and not predicted, such as a question, `given.npy` (int64, documents; tokens of it), and
+    then the bytes are those of what is predicted.
     Each document is `<|endoftext|>`, its tokens, `<|endoftext|>`; so every token of text is predicted once, from its own
     document only, and bits per byte are exact.
     """
@@ -89,6 +91,11 @@ class Tokens(Artifact):
         """UTF-8 bytes of each document, shape (documents,)."""
         return self._array("text_bytes.npy")
 
+    @cached_property
+    def given(self) -> numpy.ndarray[Any, Any] | None:
+        """Tokens at the beginning of each document's text that are not predicted, shape (documents,); None where all are."""
+        return self._array("given.npy") if self.info.get("given") else None
+
     @property
     def tokenizer(self) -> Tokenizer:
         self.file("tokenizer.json")
@@ -106,9 +113,16 @@ class Tokens(Artifact):
 
     @classmethod
     def write(
-        cls, path: Path, documents: Iterable[tuple[numpy.ndarray[Any, Any], int]], *, tokenizer: str, vocab_size: int, end_of_text: int = 0
+        cls,
+        path: Path,
+        documents: Iterable[tuple[numpy.ndarray[Any, Any], int] | tuple[numpy.ndarray[Any, Any], int, int]],
+        *,
+        tokenizer: str,
+        vocab_size: int,
+        end_of_text: int = 0,
     ) -> Tokens:
-        """Write documents, each (its ids without end-of-text, UTF-8 bytes of its text); memory holds one at a time.
+        """Write documents, each (its ids without end-of-text, UTF-8 bytes of its text), or all of them with a third number, how many
+        of the ids are given; memory holds one at a time.
 
         `tokenizer` is the text of `tokenizer.json`.
         """
@@ -116,16 +130,17 @@ class Tokens(Artifact):
 
         path.mkdir(parents=True, exist_ok=True)
         dtype = numpy.dtype(numpy.uint16 if vocab_size <= 1 << 16 else numpy.uint32)
-        offsets, sizes, total = [0], [], 0
+        offsets, sizes, given, total = [0], [], [], 0
         mark = numpy.array([end_of_text], dtype=dtype)
         raw = path / "ids.raw"
         with open(raw, "wb") as stream:
-            for ids, size in documents:
+            for ids, size, *before in documents:
                 for piece in (mark, ids.astype(dtype, copy=False), mark):
                     stream.write(piece.tobytes())
                 total += len(ids) + 2
                 offsets.append(total)
                 sizes.append(size)
+                given += before
         with open(path / "ids.npy", "wb") as stream:
             header = {"descr": numpy.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (total,)}
             numpy.lib.format.write_array_header_1_0(stream, header)
@@ -137,6 +152,9 @@ class Tokens(Artifact):
         numpy.save(path / "text_bytes.npy", numpy.array(sizes, dtype=numpy.int64))
         (path / "tokenizer.json").write_text(tokenizer)
         info = {"vocab_size": vocab_size, "documents": len(sizes), "tokens": total, "bytes": int(sum(sizes)), "end_of_text": end_of_text}
+        if given:
+            numpy.save(path / "given.npy", numpy.array(given, dtype=numpy.int64))
+            info["given"] = int(sum(given))
         (path / INDEX).write_bytes(orjson.dumps(info, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
         return cls(path)
 

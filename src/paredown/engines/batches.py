@@ -59,14 +59,17 @@ def best_fit(sizes: np.ndarray[Any, Any], capacity: int) -> np.ndarray[Any, Any]
 class PackedRows:
     """Rows of L positions over documents that lie one after another in `ids`.
 
-    `ids` (T,) and `offsets` (D + 1,) may be memory-mapped; `offsets` counts from the start of `ids`.
+    `ids` (T,) and `offsets` (D + 1,) may be memory-mapped; `offsets` counts from the start of `ids`. The first `given` (D,) tokens of
+    a document's text are no targets.
 
     Raises:
         DataError: no document has two tokens, so there is nothing to predict.
     """
 
-    def __init__(self, ids: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any], length: int) -> None:
-        self.ids, self.offsets, self.length = ids, offsets, length
+    def __init__(
+        self, ids: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any], length: int, given: np.ndarray[Any, Any] | None = None
+    ) -> None:
+        self.ids, self.offsets, self.length, self.given = ids, offsets, length, given
         self.documents = len(offsets) - 1
         starts = [0]
         self.tokens = 0  # predicted tokens of an epoch
@@ -120,6 +123,12 @@ class PackedRows:
             found.append((int(self.offsets[first + document]) + int(sizes[document]) - rest, rest))
         return found
 
+    def _unasked(self, start: int, size: int) -> int:
+        """How many of the first targets of a window are of what is given in its document."""
+        assert self.given is not None
+        document = int(np.searchsorted(self.offsets, start, side="right")) - 1
+        return min(size, max(0, int(self.offsets[document]) + int(self.given[document]) - start))
+
     def column(self, name: str) -> np.ndarray[Any, Any]:
         raise UserError(f"rows of tokens have no {name}", todo="a sampler that needs it takes examples")
 
@@ -135,6 +144,8 @@ class PackedRows:
                 piece = self.ids[start : start + size + 1]
                 ids[number, at : at + size] = piece[:-1]
                 targets[number, at : at + size] = piece[1:]
+                if self.given is not None:
+                    targets[number, at : at + self._unasked(start, size)] = IGNORED
                 if at:
                     if not positions.flags.writeable:
                         positions = positions.copy()
@@ -183,7 +194,7 @@ def randomness(seed: int, index: int) -> np.random.Generator:
 @functools.lru_cache(maxsize=8)
 def _packed(path: str, stamp: int, length: int) -> PackedRows:
     tokens = Tokens(path)
-    return PackedRows(tokens.ids, tokens.offsets, length)
+    return PackedRows(tokens.ids, tokens.offsets, length, tokens.given)
 
 
 @functools.lru_cache(maxsize=4)

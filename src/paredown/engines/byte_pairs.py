@@ -82,21 +82,29 @@ def pieces(text: str) -> list[str]:
     return found
 
 
-def encode(corpus: Corpus, vocabulary: str, folder: Path, what: str) -> Tokens:
-    """Encode every document into `folder`; memory holds one shard of text, a batch, and the ids of the longest document."""
+def encode(corpus: Corpus, vocabulary: str, folder: Path, what: str, given: str = "") -> Tokens:
+    """Encode every document into `folder`; memory holds one shard of text, a batch, and the ids of the longest document.
+
+    `given` names the column of text that stands before each document's own and is not predicted.
+    """
     fast = Fast.from_str(vocabulary)
     fast.encode_special_tokens = True  # the mark's text inside a document stays text
-    return Tokens.write(folder, _documents(corpus, fast, what), tokenizer=vocabulary, vocab_size=fast.get_vocab_size())
+    return Tokens.write(folder, _documents(corpus, fast, what, given), tokenizer=vocabulary, vocab_size=fast.get_vocab_size())
 
 
-def _documents(corpus: Corpus, fast: Fast, what: str) -> Iterator[tuple[np.ndarray[Any, Any], int]]:
+def _documents(
+    corpus: Corpus, fast: Fast, what: str, given: str
+) -> Iterator[tuple[np.ndarray[Any, Any], int] | tuple[np.ndarray[Any, Any], int, int]]:
     done = 0
-    for frame in corpus.frames(["id", "text"]):
-        ids = encoded((piece for text in frame["text"] for piece in pieces(text)), fast)
-        for text in frame["text"]:
-            size = len(text.encode())
+    columns = [given, "text"] if given else ["text"]
+    for frame in corpus.frames(["id", *columns]):
+        rows = list(zip(*(frame[name] for name in columns), strict=True))
+        ids = encoded((piece for row in rows for text in row for piece in pieces(text)), fast)
+        for row in rows:
+            size = len(row[-1].encode())
             done += size
-            yield np.concatenate([next(ids) for _ in pieces(text)]), size
+            *before, text = [np.concatenate([next(ids) for _ in pieces(text)]) for text in row]
+            yield (np.concatenate([*before, text]), size, len(before[0])) if before else (text, size)
             context().progress(done, corpus.text_bytes, "bytes", f"encoding {what}")
 
 

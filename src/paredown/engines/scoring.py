@@ -169,6 +169,7 @@ def nats(module: torch.nn.Module, tokens: Tokens, documents: Array, *, length: i
     """
     offsets = np.asarray(tokens.offsets)
     begin, end = offsets[documents], offsets[documents + 1]
+    given = None if tokens.given is None else np.asarray(tokens.given)[documents]
     parts = windows(end - begin, length, stride)
     cells = min(batch * length, max(length, LOGITS_BYTES // (4 * vocabulary(module))))
     plan = list(batches(parts.size, cells))
@@ -185,7 +186,7 @@ def nats(module: torch.nn.Module, tokens: Tokens, documents: Array, *, length: i
     finished = int(sum(parts.size[chosen].sum() for chosen in plan[:done]))
     unsaved = 0
     for number, chosen in enumerate(plan[done:], start=done + 1):
-        ids, targets = _rows(tokens, begin, parts, chosen)
+        ids, targets = _rows(tokens, begin, given, parts, chosen)
         with torch.inference_mode():
             logits = module(input_ids=torch.from_numpy(ids).to(where), use_cache=False).logits.float()
             loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(targets).to(where).flatten(), reduction="none")
@@ -205,11 +206,12 @@ def nats(module: torch.nn.Module, tokens: Tokens, documents: Array, *, length: i
             unsaved = 0
     sizes = parts.size.astype(np.float64)
     flops = float((linear * sizes + squared * sizes**2).sum())
-    return Nats(documents, sums, np.maximum(end - begin - 1, 0), np.asarray(tokens.document_bytes)[documents], read, flops)
+    predicted = np.maximum(end - begin - 1 - (0 if given is None else given), 0)
+    return Nats(documents, sums, predicted, np.asarray(tokens.document_bytes)[documents], read, flops)
 
 
-def _rows(tokens: Tokens, begin: Array, parts: Windows, chosen: Array) -> tuple[Array, Array]:
-    """Ids (rows, longest) padded on the right, and the targets, -100 where another window scores or nothing is."""
+def _rows(tokens: Tokens, begin: Array, given: Array | None, parts: Windows, chosen: Array) -> tuple[Array, Array]:
+    """Ids (rows, longest) padded on the right, and the targets, -100 where another window scores, or nothing or what is given is."""
     width = int(parts.size[chosen].max())
     ids = np.zeros((len(chosen), width), dtype=np.int64)
     targets = np.full((len(chosen), width), -100, dtype=np.int64)
@@ -218,6 +220,8 @@ def _rows(tokens: Tokens, begin: Array, parts: Windows, chosen: Array) -> tuple[
         stretch = tokens.ids[first : first + size + 1]
         ids[row, :size] = stretch[:-1]
         targets[row, skip:size] = stretch[skip + 1 :]
+        if given is not None:
+            targets[row, : max(0, int(given[parts.row[window]]) - int(parts.start[window]))] = -100
     return ids, targets
 
 
