@@ -25,11 +25,11 @@ $(VENV)/.base: constraints.txt
 	touch $@
 
 $(VENV)/.run: $(VENV)/.base pyproject.toml
-	$(PIP) -e ".[train,report,prune,vision]"
+	$(PIP) -e ".[train,report,prune,vision,text]"
 	touch $@
 
 $(VENV)/.test: $(VENV)/.base pyproject.toml
-	$(PIP) -e ".[train,report,prune,vision,hub,ray,dev]"
+	$(PIP) -e ".[train,report,prune,vision,text,hub,ray,dev]"
 	touch $@
 
 clean:

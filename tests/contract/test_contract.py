@@ -39,7 +39,11 @@ def opted_out(name: str, check: str) -> None:
 
 def spec(name: str, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
-    return {"use": name, **settings(name, folder)}
+    wanted = {field: info for field, info in catalog.load(name).model_fields.items() if info.is_required()}
+    wires = {
+        field: "$given" for field, info in wanted.items() if isinstance(info.annotation, type) and issubclass(info.annotation, Artifact)
+    }
+    return {"use": name, **wires, **settings(name, folder)}
 
 
 def build(name: str, folder: Path, choice: str = "") -> Configured:

@@ -24,6 +24,7 @@ LIBRARIES = {
     "report": (),
     "prune": ("torch-pruning",),
     "vision": ("pillow", "scikit-learn"),
+    "text": ("scikit-learn",),
 }
 
 

@@ -8,6 +8,7 @@ cancels in their differences.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator
@@ -65,14 +66,15 @@ class Probes:
     @torch.no_grad()
     def loss(self) -> float:
         """The reference loss of the present weights, in evaluation mode."""
-        module, total = self.state.module, 0.0
+        module, total = self.state.module, 0.0  # nats
         module.eval()
         for batch in self.reference:
-            self._charge(batch, "reference", lambda batch=batch: self.state.setup.objective.loss(module, batch))
-            mean, n, *_ = self.state.setup.objective.loss(module, batch)
+            run = functools.partial(self.state.setup.objective.loss, module, batch)
+            self._charge(batch, "reference", run)
+            mean, n, *_ = run()
             total += float(mean) * n
         module.train()
-        return total / max(1, self.predicted)
+        return float(total / max(1, self.predicted))
 
     def _trained(self) -> list[nn.Parameter]:
         return [p for p in self.state.module.parameters() if p.requires_grad]
@@ -81,7 +83,7 @@ class Probes:
         def run() -> None:
             torch.manual_seed(self.state.seed)  # where there is dropout, the same one for every row
             mean, *_ = self.state.setup.objective.loss(self.state.module, batch)
-            mean.backward()
+            mean.backward()  # type: ignore[no-untyped-call]
 
         self._charge(batch, "probe", run)
         run()

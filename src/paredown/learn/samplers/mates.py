@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 NAME = "learn.samplers.mates"
 AT_ONCE = 64  # rows of the reference in one forward pass
-LEAST = 20  # probes
 
 
 def preferred(scores: Array, count: int, noise: str, tau: float, generator: numpy.random.Generator) -> Array:
@@ -61,14 +60,12 @@ class Mates(Sampler):
     reference: Tokens  # documents whose loss should fall; measure the result on others
     stages: Annotated[int, Field(ge=2)] = 5  # equal shares of the budget; the first learns from random rows
     keep: Annotated[float, Field(gt=0, le=1)] = 0.2  # share of a window that its stage learns from
-    probes: Annotated[int, Field(ge=LEAST)] = 1000  # rows that are tried before a stage; a tenth of them judge the prediction
+    probes: Annotated[int, Field(ge=20)] = 1000  # rows that are tried before a stage; a tenth of them judge the prediction
     reference_rows: Count = 1024  # rows of the reference at most
     predictor: Literal["own_encoder", "hashed_ngrams"] = "own_encoder"  # ridge on the model's own mean hidden state, or on 1- and 2-grams
     buckets: Count = 4096  # of hashed_ngrams
     refit: Literal["each_stage", "once"] = "each_stage"  # once: the first prediction chooses for all later stages, blind to the model
-    noise: Literal["gumbel_topk", "reference", "none"] = (
-        "gumbel_topk"  # how chance comes into the choice; reference: as published code has it
-    )
+    noise: Literal["gumbel_topk", "reference", "none"] = "gumbel_topk"  # chance in the choice; reference: as published code has it
     tau: Positive = 1.0  # temperature of the choice; 0.1 is nearly greedy, 10 nearly random
     shuffled_influence: bool = False  # a control: measured influences are dealt out at random, so the choice must equal chance
     recheck: Annotated[int, Field(ge=0)] = 0  # rows of the kept and of the dropped that are probed again, to see what the choice gained
@@ -99,7 +96,7 @@ class Mates(Sampler):
 
     def choose(self, rows: Rows, draw: Draw) -> Array:
         """The rows that the stage keeps, in a new order each time that all of them were seen."""
-        from paredown.engines.batches import shuffled
+        from paredown.engines.orders import shuffled
 
         pool, first, stage = (draw.kept[name] for name in ("rows", "first", "stage"))
         order = shuffled(len(pool), draw.seed + int(stage), draw.index - int(first), draw.size)
@@ -110,7 +107,7 @@ class Mates(Sampler):
         """Rows that belong to a stage; the windows of all stages are disjoint and cover all rows."""
         import numpy
 
-        from paredown.engines.batches import permuted
+        from paredown.engines.orders import permuted
 
         rows = state.source.rows  # type: ignore[union-attr]
         begin, end = (rows * number // self.stages for number in (stage, stage + 1))
@@ -133,6 +130,9 @@ class Mates(Sampler):
         return places
 
     def _select(self, state: State, stage: int) -> None:
+        import numpy
+        import torch
+
         from paredown.engines.batches import evaluation
         from paredown.engines.probing import Probes
 
@@ -144,11 +144,8 @@ class Mates(Sampler):
             predict = self._fitted(state, stage, window, probes)
             scores = predict(window)
             if self.refit == "once":
-                import torch
-
                 later = [scores, *(predict(self._window(state, number)) for number in range(stage + 1, self.stages))]
-                state.kept[NAME]["scores"] = torch.cat([torch.from_numpy(some) for some in later])
-                state.kept[NAME]["from"] = torch.tensor(stage)
+                state.kept[NAME] |= {"scores": torch.from_numpy(numpy.concatenate(later)), "from": torch.tensor(stage)}
         else:
             sizes = [len(self._window(state, number)) for number in range(int(state.kept[NAME]["from"]), stage)]
             scores = blind.numpy()[sum(sizes) : sum(sizes) + len(window)]
