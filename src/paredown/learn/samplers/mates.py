@@ -26,8 +26,8 @@ AT_ONCE = 64  # rows of the reference in one forward pass
 def preferred(scores: Array, count: int, noise: str, tau: float, generator: numpy.random.Generator) -> Array:
     """Places of the `count` rows to keep, by scores of which higher is better (standard units).
 
-    gumbel_topk draws without replacement with probabilities proportional to exp(score / tau); none takes the highest;
-    reference is the published code: Gumbel noise on the predicted loss, of which the smallest are kept.
+    gumbel_topk draws without replacement, proportionally to exp(score / tau); reference is the published code: Gumbel noise on
+    the predicted loss, of which the smallest are kept.
     """
     import numpy
 
@@ -100,8 +100,7 @@ class Mates(Sampler):
 
         pool, first, stage = (draw.kept[name] for name in ("rows", "first", "stage"))
         order = shuffled(len(pool), draw.seed + int(stage), draw.index - int(first), draw.size)
-        found: Array = pool.numpy()[order]
-        return found
+        return pool.numpy()[order]
 
     def _window(self, state: State, stage: int) -> Array:
         """Rows that belong to a stage; the windows of all stages are disjoint and cover all rows."""
@@ -195,8 +194,7 @@ class Mates(Sampler):
         from paredown.engines.probing import influences
 
         generator = randomness(state.seed + 3, stage)
-        dropped = numpy.setdiff1d(numpy.arange(len(window)), places)
-        for name, some in (("kept", places), ("dropped", dropped)):
+        for name, some in (("kept", places), ("dropped", numpy.setdiff1d(numpy.arange(len(window)), places))):
             rows = window[generator.permutation(some)[: self.recheck]]
             if len(rows):
                 state.measured[f"influence_{name}"] = float(influences(state, probes, rows, f"stage {stage} {name}").mean())
