@@ -4,8 +4,12 @@ import pytest
 import tiny_models as tiny
 import torch
 
+from paredown.artifacts.model import Model
+from paredown.artifacts.tokens import Tokenizer
 from paredown.core.context import Context, running
 from paredown.core.errors import DataError, UserError
+from paredown.engines import encoder_decoders, generation
+from paredown.engines.byte_pairs import extended
 from paredown.infer.generate import Generate
 
 TEXTS = ["def f(x):\n    return x + 1\n", "", "héllo wörld 漢字", "import os\n" * 20]
@@ -66,3 +70,34 @@ def test_nothing_to_complete(inputs):
         Generate()(inputs[0])
     with pytest.raises(DataError, match="longer than 500"):
         Generate(prompt_tokens=500)(*inputs)
+
+
+def test_the_mode_of_a_model_is_put_before_each_prompt(tmp_path):
+    folder = tmp_path / "t"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(extended(tiny.byte_tokenizer(), ["[NLU]", "[S2S]", "<extra_id_0>"]))
+    module = tiny.module(seed=1)
+    module.resize_token_embeddings(tiny.VOCABULARY + 3)
+    with torch.no_grad():
+        module.get_input_embeddings().weight[-3:].normal_(0, 0.3)
+    encoder_decoders.note(module, prefix=False, modes={"R": "[NLU]", "S": "[S2S]"})
+    model = Model.save(tmp_path / "model", module, Tokenizer(folder).fast)
+
+    def answers(*prompts, **knobs):
+        return Generate(prompts=prompts, new_tokens=8, **knobs)(model).frame()["completion"].to_list()
+
+    def expected(ids):
+        made = generation.generate(module, [ids], new_tokens=8, stop=frozenset({0}))[0]
+        return model.tokenizer.decode([i for i in made if i not in (257, 258)])
+
+    r, s, gap = 257, 258, 259
+    a = model.tokenizer("a")["input_ids"][0]
+    assert answers("a") == answers("a", mode="[S2S]") == [expected([s, 0, a])]
+    assert answers("a", mode="[NLU]") == [expected([r, 0, a])]
+    assert answers("a", mode="") == [expected([0, a])]
+    assert answers("a<extra_id_0>a") == [expected([r, 0, a, gap, a])]
+    assert len({answers("a", mode=mode)[0] for mode in ("", "[NLU]", "[S2S]")}) == 3
+    with pytest.raises(UserError, match=r"no token '\[NLG\]'"):
+        answers("a", mode="[NLG]")
+    long = Generate(prompts=("y" * 300,), new_tokens=64)(model)
+    assert long.rows == 1

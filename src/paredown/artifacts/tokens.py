@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 INDEX = "tokens.json"
 END_OF_TEXT = "<|endoftext|>"  # id 0; stands before and after each document
+SENTINEL = "<extra_id_{}>"  # stands for the n-th stretch that was taken out of a text, from 0
 
 
 class Tokenizer(Artifact):
@@ -35,6 +36,19 @@ class Tokenizer(Artifact):
             tokenizer_file=str(self.file("tokenizer.json")), bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT
         )
         return loaded
+
+    @cached_property
+    def special(self) -> dict[str, int]:
+        """Ids of the special tokens, by what they are written as."""
+        added = self.read_json("tokenizer.json").get("added_tokens") or []
+        return {str(token["content"]): int(token["id"]) for token in added if token.get("special")}
+
+    def sentinels(self) -> list[int]:
+        """Ids of `<extra_id_0>`, `<extra_id_1>` and on, as many as there are."""
+        found: list[int] = []
+        while (name := SENTINEL.format(len(found))) in self.special:
+            found.append(self.special[name])
+        return found
 
     def summary(self) -> str:
         return "tokenizer"

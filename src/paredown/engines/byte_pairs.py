@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from paredown.artifacts.corpus import Corpus
 from paredown.artifacts.tokens import END_OF_TEXT, Tokenizer, Tokens
 from paredown.core.context import context
-from paredown.core.errors import DataError
+from paredown.core.errors import DataError, UserError
 
 BATCH = 256  # texts encoded at once
 AT_ONCE = 4_000_000  # characters of all of them
@@ -39,6 +39,25 @@ def learn(corpus: Corpus, vocab_size: int, min_frequency: int, training_bytes: i
         show_progress=False,
     )
     fast.train_from_iterator(_texts(corpus, training_bytes), trainer)
+    return str(fast.to_str())
+
+
+def extended(vocabulary: str, special: Sequence[str]) -> str:
+    """The vocabulary with special tokens behind all others; their text inside a document stays text.
+
+    Raises:
+        UserError: one of them is empty, or a token already.
+    """
+    if not special:
+        return vocabulary
+    fast = Fast.from_str(vocabulary)
+    known = fast.get_vocab()
+    for name in special:
+        if not name or name in known or special.count(name) > 1:
+            raise UserError(
+                f"{name!r} cannot become a special token: it is {'a token already' if name else 'empty'}", where="special_tokens"
+            )
+    fast.add_special_tokens(list(special))
     return str(fast.to_str())
 
 

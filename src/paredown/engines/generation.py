@@ -1,7 +1,8 @@
-"""Continuing prompts with any causal language model of transformers: one batched loop over a key-value cache.
+"""Continuing prompts with any language model of transformers: one batched loop over a key-value cache.
 
 Prompts of a batch are padded on the left and the padding is masked and left out of the positions, so a row's result does
-not depend on the rows beside it. `timed_decode` is the same loop with a clock and without anything else in it.
+not depend on the rows beside it. An encoder-decoder reads the prompts in its encoder and writes the answers in its decoder.
+`timed_decode` is the same loop with a clock and without anything else in it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
+from paredown.engines.encoder_decoders import is_encoder_decoder, prompt_mask
+from paredown.engines.flops import Flops
+from paredown.engines.scoring import forward_flops
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -85,6 +90,32 @@ class Stepper:
         return last
 
 
+class AnswerStepper(Stepper):
+    """Feeds an encoder-decoder: the first ids are what its encoder reads, the others what its decoder wrote."""
+
+    def __init__(self, module: PreTrainedModel) -> None:
+        super().__init__(module)
+        self.read: Any = None
+        self.mask: torch.Tensor | None = None
+
+    def __call__(self, ids: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor | None) -> torch.Tensor:
+        if self.read is None:
+            encoder: Any = self.module.get_encoder()
+            self.mask, self.read = mask, encoder(input_ids=ids, attention_mask=mask)
+            ids = ids.new_full((len(ids), 1), int(self.module.config.decoder_start_token_id))
+        result: Any = self.module(
+            encoder_outputs=self.read, attention_mask=self.mask, decoder_input_ids=ids, past_key_values=self.cache, use_cache=True
+        )
+        self.cache = result.past_key_values
+        last: torch.Tensor = result.logits[:, -1]
+        return last
+
+
+def stepper(module: PreTrainedModel) -> Stepper:
+    """What feeds this module."""
+    return AnswerStepper(module) if is_encoder_decoder(module) else Stepper(module)
+
+
 @torch.inference_mode()
 def generate(
     module: PreTrainedModel, prompts: Sequence[Sequence[int]], *, new_tokens: int, stop: frozenset[int], choose: Choose = greedy
@@ -100,8 +131,8 @@ def generate(
         mask[row, longest - len(prompt) :] = 1
     ids, mask = ids.to(where), mask.to(where)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    step = Stepper(module)
-    logits = step(ids, mask if padded else None, positions if padded else None)
+    step = stepper(module)
+    logits = step(ids, prompt_mask(module, mask), positions if padded else None)
     results: list[list[int]] = [[] for _ in prompts]
     alive = [True] * len(prompts)
     for number in range(new_tokens):
@@ -118,13 +149,34 @@ def generate(
     return results
 
 
+def flops(module: PreTrainedModel, most: int, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> float:
+    """FLOPs of reading the prompts and writing the answers with a cache; `most` bounds the length of both together."""
+    if not is_encoder_decoder(module):
+        linear, squared = forward_flops(module, most)
+        sizes = [(len(prompt), len(prompt) + len(answer)) for prompt, answer in zip(prompts, answers, strict=True)]
+        return sum(linear * total + squared * (read**2 + sum(range(read + 1, total + 1))) for read, total in sizes)
+    where, counted = next(module.parameters()).device, Flops()
+    total = 0
+    for prompt, answer in zip(prompts, answers, strict=True):
+        ids = {
+            name: torch.zeros((1, size), dtype=torch.long, device=where)
+            for name, size in (("read", len(prompt)), ("made", len(answer) + 1))
+        }
+        key = Flops.shape(ids, "answer")
+        with counted.counted(key) as counting, torch.inference_mode():
+            if counting:
+                module(input_ids=ids["read"], decoder_input_ids=ids["made"], use_cache=False)
+        total += counted.table[key]
+    return float(total)
+
+
 @torch.inference_mode()
 def timed_decode(module: PreTrainedModel, ids: torch.Tensor, new_tokens: int) -> Timing:
     """Time reading `ids` (rows, length) and decoding `new_tokens` greedily, never stopping early."""
-    step = Stepper(module)
+    step = stepper(module)
     _wait(ids)
     start = time.perf_counter()
-    token = step(ids, None, None).argmax(-1, keepdim=True)
+    token = step(ids, prompt_mask(module, torch.ones_like(ids)), None).argmax(-1, keepdim=True)
     _wait(ids)
     middle = time.perf_counter()
     for _ in range(new_tokens - 1):

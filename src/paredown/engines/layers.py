@@ -140,7 +140,9 @@ def calibration(tokens: Tokens, model: Model, most: int, length: int) -> Tensor:
         DataError: there are no tokens.
         UserError: the tokens are of another vocabulary, or a window is longer than the model's context.
     """
-    _, config = architecture(model)
+    kind, config = architecture(model)
+    if getattr(config, "is_encoder_decoder", False):
+        raise UserError(f"a pass over calibration tokens needs a decoder, but {kind.__name__} is an encoder-decoder", where=str(model.path))
     longest = context_length(config)
     if length > longest:
         raise UserError(f"windows of {length:,} tokens do not fit: the model's context is {longest:,}", todo="lower length")

@@ -128,9 +128,10 @@ def layout(module: Any, files: Files) -> dict[str, list[Piece]]:
         found |= _converted(module, files, odd, wanted, prefix)
     missing = sorted(name for name in wanted if name not in found)
     tied = {id(value): name for name, value in module.state_dict(keep_vars=True).items() if name in found}
+    said = getattr(module, "all_tied_weights_keys", None) or {}  # without weights, tied parameters are no longer the same objects
     for name in missing:
-        twin = tied.get(id(module.state_dict(keep_vars=True)[name]))
-        if twin is None:
+        twin = tied.get(id(module.state_dict(keep_vars=True)[name]), said.get(name))
+        if twin not in found:
             raise UserError(f"Model: no file holds {name}, a weight of {type(module).__name__}", where=str(files.model.path))
         found[name] = found[twin]
     return found

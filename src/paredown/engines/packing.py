@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from paredown.engines.batches import IGNORED
+from paredown.engines.encoder_decoders import unwrapped
 
 WAYS = ("positions", "mask", "unpacked")
 _found: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
@@ -60,9 +61,7 @@ def unpacked(ids: Tensor, targets: Tensor, positions: Tensor) -> tuple[Tensor, T
 
 def way_of(module: nn.Module) -> str:
     """The best way that this module takes correctly; tried with one row of two windows against the second window alone."""
-    inner = module
-    while (wrapped := getattr(inner, "_orig_mod", None) or getattr(inner, "module", None)) is not None and isinstance(wrapped, nn.Module):
-        inner = wrapped
+    inner = unwrapped(module)
     if inner not in _found:
         _found[inner] = _try_ways(inner)
     return _found[inner]

@@ -96,6 +96,8 @@ class Processes:
                 value = whole(tensor)
                 if name in weights:
                     fill(weights[name], value)
+            if copy is not None and hasattr(module, "config"):
+                copy.config = module.config  # the training may have noted there how the module is to be asked
             return copy if copy is not None else module
         plain: nn.Module = self.accelerator.unwrap_model(getattr(forward, "_orig_mod", forward), keep_fp32_wrapper=False)
         return plain.to("cpu")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from paredown.artifacts.examples import Examples
 from paredown.artifacts.model import Model
-from paredown.artifacts.tokens import Tokens
+from paredown.artifacts.tokens import SENTINEL, Tokens
 from paredown.core.context import context
 from paredown.core.errors import DataError, UserError
 from paredown.core.strategy import Count, Strategy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+GAP = re.compile(SENTINEL.format(r"\d+"))
 
 
 class Generate(Strategy):
@@ -30,6 +33,9 @@ class Generate(Strategy):
     seeded: ClassVar[bool] = True
 
     prompts: tuple[str, ...] = ()  # texts to complete; where tokens are given too, beginnings of documents come after them
+    # token put before each prompt for a model trained on several kinds of denoising, such as [S2S]; auto: the model's own for going
+    # on with a text, or for filling gaps where the prompt has one (<extra_id_0>); empty: none
+    mode: str = "auto"
     documents: Count = 4  # documents whose beginnings are completed, the same ones for every model
     prompt_tokens: Count = 32  # tokens of a document's beginning, its start mark not counted
     new_tokens: Count = 64  # most tokens of a completion; at most half of the model's context is used for it
@@ -41,13 +47,13 @@ class Generate(Strategy):
         """Columns `prompt`, `completion` and `reference` (how the document went on; null for a given prompt).
 
         Raises:
-            UserError: there is neither a prompt nor a document, or the tokens are of another vocabulary.
+            UserError: there is neither a prompt nor a document, the tokens are of another vocabulary, or the mode is no token.
             DataError: no document is longer than `prompt_tokens`.
         """
         import numpy as np
         import polars as pl
 
-        from paredown.engines import generation, scoring
+        from paredown.engines import encoder_decoders, generation, scoring
 
         if not self.prompts and tokens is None:
             raise UserError(f"{self.strategy_name()}: nothing to complete", todo="give prompts: [...], or tokens: $tokens.held_out")
@@ -59,7 +65,9 @@ class Generate(Strategy):
         if tokens is not None:
             scoring.check_vocabulary(model, tokens, scoring.vocabulary(module))
             rows += self._beginnings(tokens, tokenizer, new)
-        kept = [ids[-max(1, most - new) :] for ids, _, _ in rows]
+        known = encoder_decoders.modes(module)
+        before = [self._mode(ids, known, tokenizer) for ids, _, _ in rows]
+        kept = [[*mode, *ids[-max(1, most - new - len(mode)) :]] for mode, (ids, _, _) in zip(before, rows, strict=True)]
         stop = generation.stop_tokens(module, tokenizer)
         completions: list[list[int]] = []
         for first in range(0, len(kept), self.batch):
@@ -70,20 +78,29 @@ class Generate(Strategy):
                 choose = generation.sampled(uniforms, self.temperature, self.top_k)
             completions += generation.generate(module, part, new_tokens=new, stop=stop, choose=choose)
             context().progress(first + len(part), len(kept), "prompts")
-        linear, squared = scoring.forward_flops(module, most)
-        for ids, made in zip(kept, completions, strict=True):
-            total = len(ids) + len(made)
-            context().charge(flops=linear * total + squared * (len(ids) ** 2 + sum(range(len(ids) + 1, total + 1))), tokens=total)
-        context().charge(how="forward, counted")
-        context().facts.update(
-            prompts=len(kept), prompts_cut=sum(len(k) < len(r[0]) for k, r in zip(kept, rows, strict=True)), new_tokens=new
-        )
+        total = sum(len(ids) + len(made) for ids, made in zip(kept, completions, strict=True))
+        context().charge(flops=generation.flops(module, most, kept, completions), how="forward, counted", tokens=total)
+        cut = sum(len(k) - len(m) < len(r[0]) for k, m, r in zip(kept, before, rows, strict=True))
+        context().facts.update(prompts=len(kept), prompts_cut=cut, new_tokens=new)
         texts = [_decode(tokenizer, ids) for ids in completions]
         frame = pl.DataFrame(
             {"prompt": [r[1] for r in rows], "completion": texts, "reference": [r[2] for r in rows]},
             schema={"prompt": pl.String, "completion": pl.String, "reference": pl.String},
         )
         return Examples.write(context().output("examples"), frame)
+
+    def _mode(self, prompt: list[int], known: dict[str, str], tokenizer: PreTrainedTokenizerFast) -> list[int]:
+        """The id that stands before this prompt, or none."""
+        gap = _special(tokenizer, SENTINEL.format(0))
+        name = known.get("R" if gap is not None and gap in prompt else "S", "") if self.mode == "auto" else self.mode
+        if not name:
+            return []
+        found = _special(tokenizer, name)
+        if found is None:
+            raise UserError(
+                f"the vocabulary has no token {name!r}", where="mode", todo=f"the model knows {', '.join(known.values()) or 'none'}"
+            )
+        return [found]
 
     def _beginnings(self, tokens: Tokens, tokenizer: PreTrainedTokenizerFast, new: int) -> list[tuple[list[int], str, str]]:
         from paredown.engines.scoring import spread_order
@@ -120,5 +137,14 @@ def _encode(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     return ids
 
 
+def _special(tokenizer: PreTrainedTokenizerFast, name: str) -> int | None:
+    """The id of a token that the tokenizer knows by this name."""
+    found: int | None = tokenizer.get_vocab().get(name)
+    return found
+
+
 def _decode(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
-    return str(tokenizer.decode(ids, skip_special_tokens=True))
+    """The text; of special tokens only those that say which gap is filled."""
+    special = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    shown = [number for number in ids if number not in special or GAP.fullmatch(special[number])]
+    return str(tokenizer.decode(shown, skip_special_tokens=False))

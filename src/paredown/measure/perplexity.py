@@ -49,9 +49,10 @@ class Perplexity(Strategy):
         """
         import polars as pl
 
-        from paredown.engines import scoring
+        from paredown.engines import encoder_decoders, scoring
 
         module = scoring.load(model, self.precision)
+        encoder_decoders.refuse(module, "perplexity", todo="measure.denoising measures both kinds")
         most = scoring.context_length(module.config)
         length = self.length or min(most, 2048)
         stride = self.stride or max(1, length // 2)

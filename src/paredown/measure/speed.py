@@ -45,9 +45,10 @@ class Speed(Strategy):
         """
         import torch
 
-        from paredown.engines import generation, scoring
+        from paredown.engines import encoder_decoders, generation, scoring
 
         module = scoring.load(model, self.precision)
+        encoder_decoders.refuse(module, "the speed of reading a prompt and writing after it")
         most = scoring.context_length(module.config)
         length = self.length or max(1, min(512, most // 2))
         new = self.new_tokens or max(2, min(64, most // 4))

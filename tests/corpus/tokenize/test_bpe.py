@@ -21,7 +21,7 @@ from tokenizers import Tokenizer as Fast
 from paredown.artifacts.corpus import Corpus
 from paredown.artifacts.tokens import END_OF_TEXT, Tokenized, Tokens
 from paredown.core.context import Context, running
-from paredown.core.errors import DataError
+from paredown.core.errors import DataError, UserError
 from paredown.corpus.tokenize.bpe import Bpe
 from paredown.engines import byte_pairs
 
@@ -276,3 +276,24 @@ def test_nothing_to_learn_from_is_a_clear_error(tmp_path: Path) -> None:
     for knobs in ({"vocab_size": 256}, {"min_frequency": 0}, {"training_bytes": 0}, {"vocabulary": 300}):
         with pytest.raises(ValidationError):
             Bpe(**knobs)
+
+
+def test_special_tokens_stand_behind_all_others_and_no_text_gives_them(tmp_path: Path) -> None:
+    corpus = Corpus.from_texts(tmp_path / "corpus", ["one <extra_id_1> two [NLU] three", "four five six " * 30])
+    plain = Bpe(vocab_size=280)(corpus).train
+    with_them = Bpe(vocab_size=280, sentinels=3, special_tokens=("[NLU]", "[S2S]"))(corpus).train
+    assert with_them.vocab_size == plain.vocab_size + 5
+    assert (with_them.ids == plain.ids).all()
+    tokenizer = with_them.tokenizer
+    first = plain.vocab_size
+    assert tokenizer.sentinels() == [first, first + 1, first + 2]
+    assert tokenizer.special == {"<|endoftext|>": 0, "<extra_id_0>": first, "<extra_id_1>": first + 1, "<extra_id_2>": first + 2, "[NLU]": first + 3, "[S2S]": first + 4}  # fmt: skip
+    assert plain.tokenizer.sentinels() == []
+    assert tokenizer.fast("[S2S]a<extra_id_2>")["input_ids"] == [first + 4, *tokenizer.fast("a")["input_ids"], first + 2]
+
+
+@pytest.mark.parametrize("names", [("",), ("<|endoftext|>",), ("a",), ("[X]", "[X]"), ("<extra_id_0>",)])
+def test_a_special_token_must_be_new(names: tuple[str, ...], tmp_path: Path) -> None:
+    corpus = Corpus.from_texts(tmp_path / "corpus", ["some text"])
+    with pytest.raises(UserError, match="cannot become a special token"):
+        Bpe(vocab_size=257, sentinels=1, special_tokens=names)(corpus)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from paredown.artifacts.corpus import Corpus
-from paredown.artifacts.tokens import Tokenized
+from paredown.artifacts.tokens import SENTINEL, Tokenized
 from paredown.core.context import context
 from paredown.core.strategy import Count, Strategy
 
@@ -28,20 +28,24 @@ class Bpe(Strategy):
 
     vocab_size: Annotated[int, Field(ge=257)] = 4096  # tokens, the 256 bytes and the end-of-text mark among them
     min_frequency: Count = 2  # how often a pair must stand in the corpus to become a token
+    sentinels: Annotated[int, Field(ge=0)] = 0  # tokens <extra_id_0> and on beside vocab_size, for objectives that take stretches out
+    special_tokens: tuple[str, ...] = ()  # more tokens beside vocab_size that no text gives, such as [NLU], [NLG] and [S2S]
     training_bytes: Count = 200_000_000  # most UTF-8 bytes to learn the vocabulary from, taken from the front
 
     def estimate(self, inputs: dict[str, Any]) -> dict[str, float]:
-        return {"vocab_size": float(self.vocab_size)}
+        return {"vocab_size": float(self.vocab_size + self.sentinels + len(self.special_tokens))}
 
     def __call__(self, corpus: Corpus, held_out: Corpus | None = None) -> Tokenized:
         """
         Raises:
             DataError: the corpus holds no text.
+            UserError: a special token is there already.
         """
         from paredown.engines import byte_pairs
 
         here = context()
         vocabulary = byte_pairs.learn(corpus, self.vocab_size, self.min_frequency, self.training_bytes)
+        vocabulary = byte_pairs.extended(vocabulary, [*(SENTINEL.format(n) for n in range(self.sentinels)), *self.special_tokens])
         train = byte_pairs.encode(corpus, vocabulary, here.output("train"), "train")
         held = byte_pairs.encode(held_out, vocabulary, here.output("held_out"), "held-out") if held_out else None
         here.facts["vocabulary"] = train.vocab_size

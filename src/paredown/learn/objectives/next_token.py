@@ -43,8 +43,11 @@ class NextToken(Objective):
         return packed(data, length)
 
     def prepare(self, module: torch.nn.Module) -> None:
+        from paredown.engines import encoder_decoders
         from paredown.engines.packing import way_of
 
+        encoder_decoders.refuse(module, "next-token prediction", todo="objective: learn.objectives.mixture_of_denoisers")
+        encoder_decoders.note(module, prefix=False, modes=encoder_decoders.modes(module))
         way_of(module)
 
     def loss(self, module: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
