@@ -1,0 +1,116 @@
+"""Formats: counted by brute force, rendered so that the fields come back, different in one value where they are neighbours."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from paredown.core.errors import UserError
+from paredown.engines.prompt_formats import (
+    CASINGS,
+    NUMBERS,
+    SEPARATORS,
+    SPACES,
+    Format,
+    Shape,
+    cased,
+    every,
+    label,
+    matches,
+    neighbors,
+    number,
+    render,
+    sample,
+    valid,
+)
+
+ONE, TWO = Shape(("answer",)), Shape(("passage text", "answer"))
+CHOICE = Shape(("Question", "Answer"), "option")
+
+
+def test_the_number_of_formats_is_that_of_brute_force() -> None:
+    """A field needs a separator, fields a space, and a line break inside of a line is none."""
+    expected = 0
+    for _, separator, space in itertools.product(CASINGS, SEPARATORS, SPACES):
+        if separator == "" or space == "":
+            continue
+        expected += "\n" in space or "\n" not in separator
+    found = list(every(TWO))
+    assert len(found) == len(set(found)) == expected == 4 * (14 * 5 + 10 * 9)
+    assert len({*SEPARATORS}) == 15
+    assert len({*SPACES}) == 15, "the published list has one twice"
+
+
+def test_options_have_rules_of_their_own() -> None:
+    good = Format("as_is", ": ", "\n", "as_is", " ", "({})", "A", ": ", ", ")
+    assert valid(CHOICE, good)
+    for wrong in (
+        {"item_separator": "\n\t"},  # a line break within an item, but none between items
+        {"space": ", ", "item_separator": "\n\t", "item_space": "\n"},  # and none between fields
+        {"separator": ""},
+        {"space": ""},
+        {"space": " -- ", "separator": "\n "},
+    ):
+        assert not valid(CHOICE, Format(**{**vars(good), **wrong})), wrong
+    assert valid(CHOICE, Format(**{**vars(good), "item_separator": "", "item_space": ""}))
+    assert not valid(Shape(TWO.fields, space_only=True), Format(space=" || "))
+
+
+def test_a_rendered_prompt_gives_its_fields_back() -> None:
+    texts, options, answer = ["47 apples", "x7"], ["north", "south", "west"], "south"
+    for shape, chosen in ((s, f) for s in (TWO, CHOICE) for f in sample(s, 300, np.random.default_rng(0))):
+        prompt = render(shape, chosen, texts[:1], options, answer)
+        head = cased(shape.fields[0], chosen.casing) + chosen.separator
+        tail = chosen.space + cased(shape.fields[-1], chosen.casing) + chosen.separator
+        assert prompt.startswith(head)
+        middle, found = prompt.removeprefix(head).rsplit(tail, 1)
+        assert found == answer
+        if shape is TWO:
+            assert middle == texts[0]
+            continue
+        text, items = middle.split(chosen.space, 1) if chosen.space not in texts[0] else (texts[0], middle[len(texts[0] + chosen.space) :])
+        assert text == texts[0] or middle.startswith(texts[0])
+        items = middle[len(texts[0] + chosen.space) :]
+        for index, option in enumerate(options):
+            start = cased("option", chosen.item_casing) + chosen.gap + label(chosen, index) + chosen.item_separator + option
+            assert items.startswith(start)
+            items = items[len(start) :].removeprefix(chosen.item_space)
+        assert items == ""
+        assert render(shape, chosen, texts[:1], options) == prompt.removesuffix(answer)
+
+
+def test_numbers_and_labels() -> None:
+    assert [number(3, style) for style in NUMBERS] == ["4", "D", "d", "\u2163", "iv", "IV"]
+    assert label(Format(wrapper="[{}]", numbers="i"), 1) == "[ii]"
+    with pytest.raises(UserError, match="Roman"):
+        number(12, "I")
+
+
+def test_samples_differ_and_are_even() -> None:
+    drawn = sample(CHOICE, 4000, np.random.default_rng(1))
+    assert len(set(drawn)) == 4000
+    assert all(valid(CHOICE, chosen) for chosen in drawn)
+    casings = Counter(chosen.casing for chosen in drawn)
+    assert max(casings.values()) - min(casings.values()) < 5 * (4000 * 0.25 * 0.75) ** 0.5
+    assert sample(CHOICE, 50, np.random.default_rng(1)) == drawn[:50]
+    assert len(sample(TWO, 640, np.random.default_rng(2))) == 640
+    with pytest.raises(UserError, match="fewer than 641"):
+        sample(TWO, 641, np.random.default_rng(2))
+
+
+def test_neighbours_differ_in_one_value() -> None:
+    chosen = Format()
+    found = neighbors(TWO, chosen)
+    assert len(found) == len(set(found)) == 3 + 13 + 13
+    assert all(chosen.changes(other) == 1 and valid(TWO, other) for other in found)
+
+
+@pytest.mark.parametrize(
+    ("generated", "gold", "right"),
+    [("article", "a", False), ("a", "a", True), ("(A) because", "a", True), ("ii", "i", False), (" i) first", "i)", True), ("", "a", False), ("B.", "[b]", False), ("> b,", "B", True)],
+)  # fmt: skip
+def test_an_answer_counts_as_a_whole(generated: str, gold: str, right: bool) -> None:
+    assert matches(generated, gold) is right
