@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 
 from paredown.artifacts.block_shapes import SHAPES
 from paredown.artifacts.model import Model
-from paredown.core.errors import UserError
+from paredown.core.errors import DataError, UserError
 from paredown.engines import removal, structure
 from paredown.engines.hidden_states import change
+from paredown.learn.train import Train
+from paredown.measure.perplexity import Perplexity
 from paredown.prune.cfsp import Cfsp, channel_scores, keep_shares
 from paredown.prune.channels import Channels
+from paredown.prune.wanda import Wanda
 
 TEXTS = [f"def function_{n}(value):\n    return value * {n} + {n % 7}\n" for n in range(60)]
 CALIBRATED = {"calibration_tokens": 1024, "length": 64}
@@ -199,3 +202,28 @@ def test_what_is_uneven_can_be_pruned_again(tmp_path):
 def test_experts_are_refused(tmp_path):
     with pytest.raises(UserError, match="has experts"):
         Cfsp(**CALIBRATED)(tiny_models.model(tmp_path / "moe", "mixtral"), tiny_models.tokens(tmp_path / "tokens", TEXTS))
+
+
+def test_an_uneven_model_learns_answers_and_is_pruned_like_any_other(tmp_path):
+    model, tokens = tiny_models.model(tmp_path / "model", "llama"), tiny_models.tokens(tmp_path / "tokens", TEXTS)
+    uneven = Cfsp(sparsity=0.4, steepness=40, **CALIBRATED)(model, tokens)
+    train = Train(budget={"steps": 3}, batch_size=4, length=32, evaluate_every=0)
+    tuned = train(tokens=tokens, model=uneven)
+    assert tuned.config[SHAPES] == uneven.config[SHAPES]
+    before, after = uneven.load().state_dict(), tuned.load().state_dict()
+    assert {name: value.shape for name, value in before.items()} == {name: value.shape for name, value in after.items()}
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    sparse = Wanda(sparsity=0.5, **CALIBRATED)(tuned, tokens)
+    assert sparse.config[SHAPES] == uneven.config[SHAPES]
+    assert sparse.parameters()["nonzero"] < 0.8 * sparse.parameters()["total"] == 0.8 * tuned.parameters()["total"]
+    loss = {row.metric: row.value for row in Perplexity(length=32)(tuned, tokens).rows()}["loss"]
+    assert loss < {row.metric: row.value for row in Perplexity(length=32)(uneven, tokens).rows()}["loss"]
+
+
+def test_what_each_block_is_worth_is_kept_beside_the_model(tmp_path):
+    model, tokens = tiny_models.model(tmp_path / "model", "llama"), tiny_models.tokens(tmp_path / "tokens", TEXTS)
+    found = removal.shares(Cfsp(sparsity=0.4, **CALIBRATED)(model, tokens))
+    assert len(found) == 2
+    assert sum(found) / 2 == pytest.approx(0.6)
+    with pytest.raises(DataError, match=r"no pruning\.json in the folder that says what each block is worth"):
+        removal.shares(model)

@@ -22,6 +22,7 @@ from torch import Tensor
 from paredown.artifacts.block_shapes import merged
 from paredown.artifacts.model import Model
 from paredown.core.context import context
+from paredown.core.errors import DataError
 from paredown.engines import biases as bias
 from paredown.engines.layers import REPORT, Block, Inputs, Layer, find_blocks, store, walk
 from paredown.engines.model_files import Cuts, Files, layout, write_model
@@ -176,6 +177,21 @@ def take(
     (folder / REPORT).write_text(json.dumps(lines, indent=1) + "\n")
     _say(kinds, counts)
     return written
+
+
+def shares(model: Model) -> list[float]:
+    """What `report` of `take` said under `share` of each block of a model.
+
+    Raises:
+        DataError: the model does not say.
+    """
+    told = model.read_json(REPORT) if (model.path / REPORT).exists() else []
+    found = [line["share"] for line in told if "share" in line]
+    if not found or len(found) != len(told):
+        raise DataError(
+            f"Model: no {REPORT} in the folder that says what each block is worth", where=str(model.path), todo="give what prune.cfsp made"
+        )
+    return found
 
 
 def _say(kinds: Sequence[Units], kept: Sequence[Sequence[int]]) -> None:
