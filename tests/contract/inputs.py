@@ -13,6 +13,7 @@ from paredown.artifacts.corpus import Corpus
 from paredown.artifacts.examples import Examples
 from paredown.artifacts.model import Model
 from paredown.artifacts.scores import Score, Scores
+from paredown.artifacts.tables import Column, Table, describe
 from paredown.artifacts.tokens import END_OF_TEXT, Tokenizer, Tokens
 from paredown.core import catalog
 from paredown.core.artifact import Artifact
@@ -52,7 +53,10 @@ def inputs(strategy: Strategy, kind: str, folder: Path, choice: str = "") -> dic
         if name in others:
             continue
         wanted = alternatives(annotation)
-        if any(typing.get_origin(kind_of) is tuple for kind_of in wanted):
+        many = next((kind_of for kind_of in wanted if typing.get_origin(kind_of) is tuple), None)
+        if many is not None and Examples in typing.get_args(many):
+            found[name] = (make(Examples, kind, folder / f"input-{name}"),)
+        elif many is not None:
             made = classifiers if examples_alone(annotations) else trainings
             found[name] = made(folder / f"input-{name}", kind)
         elif Model in wanted and (choice == "examples" or examples_alone(annotations)):
@@ -81,6 +85,10 @@ def settings(name: str, folder: Path) -> dict[str, Any]:
         return {"path": str(path)}
     if name == "corpus.read.images":
         return {"path": str(pictures(folder / "pictures"))}
+    if name == "corpus.read.tables":
+        path = folder / "table.csv"
+        path.write_text("age,city,target\n" + "".join(f"{n},{'north south'.split()[n % 3 % 2]},{n % 2}\n" for n in range(30)))
+        return {"path": str(path)}
     if name == "learn.models.pretrained":
         return {"source": str(model(folder / "pretrained", "sound").path)}
     return SETTINGS.get(name, {})
@@ -215,7 +223,7 @@ def scores(folder: Path, kind: str) -> Scores:
 
 
 def examples(folder: Path, kind: str) -> Examples:
-    """Rows with a text, a label from 0 to 2, and the same numbers as an image of 2 x 3 pixels or as 6 features."""
+    """Rows with a text, a label from 0 to 2, and the same numbers as an image of 2 x 3 pixels, as 6 features, or as cells of a table."""
     import polars as pl
 
     draw = numpy.random.default_rng(2)
@@ -233,7 +241,21 @@ def examples(folder: Path, kind: str) -> Examples:
         pl.Series("image", image.astype(numpy.uint8), dtype=pl.Array(pl.UInt8, (1, 2, 3))),
         pl.Series("features", features, dtype=pl.Array(pl.Float64, 6)),
     ]
-    return Examples.write(folder, pl.DataFrame(columns))
+    cells = pl.DataFrame({**{name: features[:, n] for n, name in enumerate(NUMBERS)}, "shade": [f"tone {n % 2}" for n in range(rows)]})
+    made = Examples.write(folder, pl.DataFrame([*columns, cells.to_struct("cells"), pl.Series("table", [0] * rows, dtype=pl.Int64)]))
+    describe(folder, TABLE, table_words())
+    return made
+
+
+NUMBERS = [f"pixel {n}" for n in range(6)]
+TABLE = (Table("pixels", (*(Column(name, "num") for name in NUMBERS), Column("shade", "cat")), tuple("abc")),)
+
+
+def table_words() -> str:
+    """`tokenizer.json` of the words in the table of the examples."""
+    from paredown.engines.words import word_level
+
+    return word_level([*"012345", "pixel", "shade", "tone"])
 
 
 def classifier(folder: Path, kind: str) -> Model:
@@ -248,6 +270,7 @@ def classifier(folder: Path, kind: str) -> Model:
         with torch.no_grad():
             module.head.weight[0, 0] = math.nan
     made = Model.save(folder, module)
+    (folder / "tokenizer.json").write_text(table_words())
     if kind == "empty":
         (folder / "model.safetensors").unlink()
     return made

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from paredown.artifacts.tokens import Tokenizer
 from paredown.core.artifact import Artifact
 from paredown.core.errors import DataError
 
@@ -26,16 +27,32 @@ class Examples(Artifact):
     fixed count). Arrays are columns of polars' type Array, so that every row has the same shape. In the file they are
     binary, a row's numbers in order, little-endian, with shape and format in its metadata: nested lists of Parquet take ten
     times as long to read and to write, as each number has levels of its own. Arrays with something missing in them are
-    written as nested lists all the same.
+    written as nested lists all the same. Rows of tables are described in `artifacts/tables.py`.
     """
 
     kind = "Examples"
+    TABLE: ClassVar[str] = "table.json"
 
     def frame(self) -> polars.DataFrame:
         import polars
 
         frame = polars.read_parquet(self.file(FILE))
         return frame.with_columns(polars.Series(name, self._unpacked(frame[name], *packed)) for name, packed in self._packed().items())
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the rows are those of tables."""
+        return (self.path / self.TABLE).exists()
+
+    @property
+    def vocab_size(self) -> int:
+        """Words and pieces of words that cells are read with; 0 where there are none."""
+        return int(self.read_json(self.TABLE).get("vocab_size", 0)) if self.is_table else 0
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """What cells are read with, where the rows are of tables whose words are known."""
+        return Tokenizer(self.path) if self.vocab_size else None
 
     @property
     def rows(self) -> int:

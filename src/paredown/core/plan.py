@@ -25,6 +25,7 @@ LIBRARIES = {
     "prune": ("torch-pruning",),
     "vision": ("pillow", "scikit-learn"),
     "text": ("scikit-learn",),
+    "tables": ("scikit-learn",),
 }
 
 

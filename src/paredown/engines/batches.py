@@ -24,6 +24,7 @@ from paredown.artifacts.tokens import Tokens
 from paredown.core.errors import DataError, UserError
 from paredown.engines.orders import permuted, shuffled
 from paredown.engines.parts import Rows
+from paredown.engines.table_rows import TableRows
 
 Batch = dict[str, Any]  # arrays whose first axis is the rows; plain values are the same for every row
 IGNORED = -100  # target of a position that is not predicted
@@ -198,8 +199,9 @@ def _packed(path: str, stamp: int, length: int) -> PackedRows:
 
 
 @functools.lru_cache(maxsize=4)
-def _examples(path: str, stamp: int) -> ExampleRows:
-    return ExampleRows(Examples(path))
+def _examples(path: str, stamp: int) -> ExampleRows | TableRows:
+    examples = Examples(path)
+    return TableRows(examples) if examples.is_table else ExampleRows(examples)
 
 
 def packed(tokens: Tokens, length: int) -> PackedRows:
@@ -207,7 +209,7 @@ def packed(tokens: Tokens, length: int) -> PackedRows:
     return _packed(str(tokens.path), (tokens.path / "tokens.json").stat().st_mtime_ns, length)
 
 
-def example_rows(examples: Examples) -> ExampleRows:
+def example_rows(examples: Examples) -> ExampleRows | TableRows:
     """The rows of an `Examples` artifact; read once per process."""
     return _examples(str(examples.path), (examples.path / "examples.parquet").stat().st_mtime_ns)
 

@@ -17,6 +17,7 @@ from paredown.core.context import context
 from paredown.core.errors import DataError, UserError
 from paredown.engines.batches import example_rows
 from paredown.engines.flops import Flops
+from paredown.engines.table_rows import TableRows, same_labels
 
 ROW = "row"  # column of a batch: the place of each of its rows among all
 SPAN = "label_span"  # entry of a batch: its lowest and highest label as plain numbers, since asking a device for them would wait
@@ -36,14 +37,34 @@ class LabelledRows:
         self.rows = self.source.rows
         if "label" not in self.source.columns:
             raise UserError("a classifier needs a column of whole numbers named label", where=str(examples.path))
+        if isinstance(self.source, TableRows):
+            same_labels(self.source.tables, str(examples.path))
 
     def column(self, name: str) -> np.ndarray[Any, Any]:
         return self.source.column(name)
+
+    def classes(self) -> int:
+        """One more than the highest label, at least two.
+
+        Raises:
+            UserError: a label is negative.
+        """
+        label = self.column("label")
+        if label.min() < 0:
+            raise UserError(f"the examples have the label {int(label.min())}", todo="leave out rows without a label")
+        return max(2, int(label.max()) + 1)
 
     def fill(self, rows: np.ndarray[Any, Any], generator: np.random.Generator | None = None) -> dict[str, Any]:
         batch = {**self.source.fill(rows), ROW: rows}
         label = batch["label"]
         return {**batch, SPAN: (int(label.min()), int(label.max()))} if len(label) else batch
+
+
+class UnlabelledRows(LabelledRows):
+    """The same without their labels, for what does not ask whether the model knows them."""
+
+    def fill(self, rows: np.ndarray[Any, Any], generator: np.random.Generator | None = None) -> dict[str, Any]:
+        return {name: value for name, value in super().fill(rows).items() if name not in ("label", SPAN)}
 
 
 def inputs(batch: dict[str, Any]) -> tuple[str, Tensor]:
@@ -54,19 +75,22 @@ def inputs(batch: dict[str, Any]) -> tuple[str, Tensor]:
     """
     column = next((name for name in INPUTS if name in batch), None)
     if column is None:
-        raise UserError(f"the examples have none of the columns {', '.join(INPUTS)}", todo="let the reader name its input so")
+        todo = "put corpus.tokenize.features before" if "numbers" in batch else "let the reader name its input so"
+        raise UserError(f"the examples have none of the columns {', '.join(INPUTS)}", todo=todo)
     values: Tensor = batch[column]
     return column, (values.float() / 127.5 - 1 if values.dtype == torch.uint8 else values.float())
 
 
 def logits(module: nn.Module, batch: dict[str, Any]) -> Tensor:
-    """Scores (rows, labels) of a batch; modules that are not of transformers take the values as their one argument.
+    """Scores (rows, labels) of a batch; modules that are not of transformers take the values as their one argument, or what they say that they read.
 
     Raises:
         UserError: the model does not take such rows, or has no score for a label of the batch.
     """
-    column, values = inputs(batch)
     inner = getattr(module, "module", module)  # behind a wrapper for several processes
+    if hasattr(inner, "reads"):
+        return fitting(module(**entries(inner, batch)), batch)
+    column, values = inputs(batch)
     if isinstance(inner, PreTrainedModel):
         if column == "image" and inner.main_input_name != INPUTS[column]:
             raise UserError(f"{type(inner).__name__} reads {inner.main_input_name}, but the examples hold images")
@@ -75,6 +99,26 @@ def logits(module: nn.Module, batch: dict[str, Any]) -> Tensor:
         found = module(values)
     if found.dim() != 2:
         raise UserError(f"{type(inner).__name__} gives {found.dim()}-dimensional scores: it is no classifier of rows")
+    return fitting(found, batch)
+
+
+def entries(module: Any, batch: dict[str, Any]) -> dict[str, Any]:
+    """What a module of ours says that it reads.
+
+    Raises:
+        UserError: the batch has none of it.
+    """
+    if module.reads[0] not in batch:
+        raise UserError(f"{type(module).__name__} reads tables, but the examples are none", todo="read some with corpus.read.tables")
+    return {name: batch[name] for name in module.reads}
+
+
+def fitting(found: Tensor, batch: dict[str, Any]) -> Tensor:
+    """The scores, where they are of every label of the batch.
+
+    Raises:
+        UserError: a label has no score.
+    """
     label, classes = batch.get("label"), found.shape[-1]
     if label is None or not len(label):
         return found
@@ -137,8 +181,7 @@ def batches(module: nn.Module, source: LabelledRows, batch_size: int) -> Iterato
     where = next(module.parameters()).device
     for begin in range(0, source.rows, batch_size):
         rows = np.arange(begin, min(begin + batch_size, source.rows))
-        found = source.fill(rows)
-        yield rows, {name: torch.from_numpy(value).to(where) if isinstance(value, np.ndarray) else value for name, value in found.items()}
+        yield rows, on_device(source.fill(rows), where)
         context().progress(int(rows[-1]) + 1, source.rows, "examples")
 
 
@@ -225,3 +268,8 @@ def gradient_norms(module: nn.Module, source: LabelledRows, batch_size: int) -> 
         norms[rows] = squares.sum(dim=0).sqrt().cpu().numpy()
         flops += 3 * counted.table[key]
     return norms, float(flops)
+
+
+def on_device(batch: dict[str, Any], where: torch.device) -> dict[str, Any]:
+    """A batch's arrays as tensors on a device."""
+    return {name: torch.from_numpy(value).to(where) if isinstance(value, np.ndarray) else value for name, value in batch.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from paredown.artifacts.examples import Examples
 from paredown.artifacts.model import Model
 from paredown.core.errors import PareError
 from paredown.engines.parts import Architecture
@@ -35,6 +36,13 @@ def weights(model: Any, vocabulary: int = 0) -> float:
     if isinstance(model, Model):
         return float(model.size() // 4)
     return float(model.get("parameters", 0.0)) if isinstance(model, dict) else 0.0
+
+
+def rows(data: Any) -> dict[str, float]:
+    """`rows` of examples, or of several together, as they are or as earlier steps foresee them; nothing where one is not known."""
+    many = data if isinstance(data, (list, tuple)) else [data]
+    counts = [each.get("rows") if isinstance(each, dict) else each.rows if isinstance(each, Examples) else None for each in many]
+    return {"rows": float(sum(counts))} if counts and all(counts) else {}  # type: ignore[arg-type]
 
 
 def foreseen(model: Any, flops: float) -> dict[str, float]:

@@ -22,6 +22,7 @@ from paredown.artifacts.examples import Examples
 from paredown.core.context import context
 from paredown.core.errors import DataError, UserError
 from paredown.core.wording import did_you_mean
+from paredown.engines import example_splits
 from paredown.engines.documents import Task, run_shards
 from paredown.engines.reading import named
 
@@ -134,12 +135,8 @@ def split(examples: pl.DataFrame, held_out: float) -> tuple[pl.DataFrame, pl.Dat
     """
     pixels, labels = examples["image"].to_numpy(), examples["label"].to_numpy()
     mark = np.array([hashlib.sha256(row.tobytes()).digest()[:16] for row in pixels], dtype="S16")
-    taken: set[bytes] = set()
-    for label in np.unique(labels):
-        here = mark[labels == label]
-        taken |= set(np.sort(here)[: int(held_out * len(here) + 0.5)].tolist())
-    out = np.array([value in taken for value in mark.tolist()], dtype=bool)
-    return examples.filter(pl.Series(~out)), examples.filter(pl.Series(out))
+    out = example_splits.held_out(mark, labels, held_out)
+    return examples.filter(~out), examples.filter(out)
 
 
 def write(examples: pl.DataFrame, held_out: float) -> ExampleSplit:

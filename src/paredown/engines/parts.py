@@ -152,6 +152,10 @@ class Architecture(Part):
         """A new module with random weights from torch's current generator; both arguments are 0 where no tokens are read."""
         raise TypeError(f"{self.strategy_name()} defines no build")
 
+    def settled(self, vocab_size: int) -> Architecture:
+        """The same with every number said that `build` takes from the data, so that the module can be rebuilt without them."""
+        return self
+
     def parameters(self, vocab_size: int) -> int:
         """How many weights `build` makes, without building."""
         raise TypeError(f"{self.strategy_name()} defines no parameters")

@@ -82,7 +82,8 @@ class Train(Strategy):
         from paredown.engines.precision import resolve_device
 
         tokens, examples = inputs.get("tokens"), inputs.get("examples")
-        vocab = tokens.vocab_size if isinstance(tokens, Tokens) else int((tokens or {}).get("vocab_size", 8192))
+        read = tokens if examples is None else examples
+        vocab = int(read.get("vocab_size", 8192) if isinstance(read, dict) else getattr(read, "vocab_size", 8192))
         weights = estimates.weights(inputs.get("model"), vocab) or 1e6
         speed = FLOPS_PER_SECOND["cuda" if resolve_device(self.device).startswith("cuda") else "cpu"]
         data, unit, step = (tokens, "tokens", self.batch_size * self.length) if examples is None else (examples, "rows", self.batch_size)
@@ -156,7 +157,7 @@ class Train(Strategy):
         step.facts["training"]["epochs"] = outcome.steps * batch_size / source.rows
         with launch.main_first(step) as folder:
             if folder is not None:
-                processor = model if isinstance(model, Model) else data.tokenizer.fast if isinstance(data, Tokens) else None
+                processor = model if isinstance(model, Model) else data.tokenizer.fast if data.tokenizer is not None else None
                 saved = Model.save(folder, outcome.module.to(stored), processor)
                 saved.note_training(step.facts["training"])
                 if outcome.about_rows:
@@ -168,19 +169,20 @@ class Train(Strategy):
         import torch
 
         from paredown.engines.modules import initialized
+        from paredown.engines.table_rows import check_words
 
-        vocabulary = data.vocab_size if isinstance(data, Tokens) else 0
         if isinstance(model, Architecture):
             module, stored = initialized(model, data, seed), torch.float32
         else:
             loaded = model.load()
             stored = next(loaded.parameters()).dtype
             module = loaded.float()
-        if not isinstance(data, Tokens):
+        if isinstance(data, Examples):
+            check_words(module, model, data)
             return module, stored
         known = int(module.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
-        if vocabulary > known:
-            raise UserError(f"the tokens are of another vocabulary: {vocabulary:,} ids, but the model knows {known:,}", where="tokens")
+        if data.vocab_size > known:
+            raise UserError(f"the tokens are of another vocabulary: {data.vocab_size:,} ids, but the model knows {known:,}", where="tokens")
         longest = getattr(module.config, "max_position_embeddings", None)
         if longest and self.length > longest:
             raise UserError(f"rows of {self.length:,} tokens do not fit: the model's context is {longest:,}", todo="lower length")
