@@ -87,7 +87,7 @@ def settings(name: str, folder: Path) -> dict[str, Any]:
         return {"path": str(pictures(folder / "pictures"))}
     if name == "corpus.read.tables":
         path = folder / "table.csv"
-        path.write_text("age,city,target\n" + "".join(f"{n},{'north south'.split()[n % 3 % 2]},{n % 2}\n" for n in range(30)))
+        path.write_text("age,city,target\n" + "".join(f"{n},{['north', 'south'][n % 3 % 2]},{n % 2}\n" for n in range(30)))
         return {"path": str(path)}
     if name == "learn.models.pretrained":
         return {"source": str(model(folder / "pretrained", "sound").path)}

@@ -38,7 +38,21 @@ def test_words_of_names_and_cells_are_learnt_the_frequent_ones_first(tmp_path):
     found, step = run(tmp_path, data, pieces=False)
     known = vocabulary(found.train)
     assert {"<|endoftext|>": 0, "[UNK]": 1}.items() <= known.items()
-    assert set(known) - {"<|endoftext|>", "[UNK]"} == set("body age pulse eye color smokes works at night red dark blue green".split())
+    assert set(known) - {"<|endoftext|>", "[UNK]"} == {
+        "body",
+        "age",
+        "pulse",
+        "eye",
+        "color",
+        "smokes",
+        "works",
+        "at",
+        "night",
+        "red",
+        "dark",
+        "blue",
+        "green",
+    }
     assert known["blue"] < known["green"] < known["age"], "cells count as often as they stand there"
     assert found.train.vocab_size == len(known) == step.facts["vocabulary"]
     assert found.train.frame().equals(data.frame()), "the rows stay"
@@ -108,7 +122,7 @@ def test_a_model_hands_its_words_to_a_new_table_and_refuses_other_words(tmp_path
     many, _ = run(tmp_path / "many", new, pieces=True)
     with (
         running(Context(tmp_path / "n" / "out", tmp_path / "n" / "scratch", seed=0)),
-        pytest.raises(UserError, match="another (vocabulary|tokenizer)"),
+        pytest.raises(UserError, match=r"another (vocabulary|tokenizer)"),
     ):
         Train(budget={"steps": 2}, objective=build("learn.objectives.classification"))(model, examples=many.train)
 
