@@ -59,4 +59,5 @@ class Grouped(Sampler):
         Raises:
             UserError: the rows have no such column.
         """
-        return group_batch(_members(rows, self.by), draw.seed, draw.index, draw.size)
+        read: Any = rows
+        return group_batch(_members(read, self.by), draw.seed, draw.index, draw.size)
