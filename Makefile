@@ -29,7 +29,7 @@ $(VENV)/.run: $(VENV)/.base pyproject.toml
 	touch $@
 
 $(VENV)/.test: $(VENV)/.base pyproject.toml
-	$(PIP) -e ".[train,report,prune,vision,text,hub,ray,dev]"
+	$(PIP) -e ".[train,report,prune,vision,text,llm,hub,ray,dev]"
 	touch $@
 
 clean:

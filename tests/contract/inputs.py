@@ -34,6 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # knobs that a strategy must be given; 
     "prune.wanda_sp": {"calibration_tokens": 512},
     "prune.experts": {"calibration_tokens": 512},
     "prune.layers": {"calibration_tokens": 512, "sparsity": 0.5},
+    "infer.answerers.local": {"model": "$model"},
     "measure.speed": {"length": 16, "new_tokens": 4, "repeats": 2},
 }
 KINDS = ("sound", "empty", "one", "odd", "nan")

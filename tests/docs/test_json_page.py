@@ -33,7 +33,7 @@ SMALL = (  # the recipe of docs/recipes.md in a few seconds
     "dense.model.hidden_size=16", "dense.model.layers=1", "dense.model.intermediate_size=24", "split.held_out=0.3", "quality.max_tokens=400", "code.max_lines=400",
 )  # fmt: skip
 MORE = """
-  samples: {use: infer.generate, model: $smaller, prompts: ["def"], new_tokens: 2}
+  samples: {use: infer.generate, answerer: $smaller, prompts: ["def"], new_tokens: 2}
 arms:
   control: {}
   gentle: {smaller.sparsity: 0.5}

@@ -10,6 +10,7 @@ from paredown.core.context import Context, running
 from paredown.core.errors import DataError, UserError
 from paredown.engines import encoder_decoders, generation
 from paredown.engines.byte_pairs import extended
+from paredown.infer.answerers.local import Local
 from paredown.infer.generate import Generate
 
 TEXTS = ["def f(x):\n    return x + 1\n", "", "héllo wörld 漢字", "import os\n" * 20]
@@ -23,7 +24,7 @@ def inputs(tmp_path):
 def test_prompts_equal_transformers(inputs):
     model, _ = inputs
     prompts = ("def f(", "x", "", "漢字 = ")
-    frame = Generate(prompts=prompts, new_tokens=12, batch=3)(model).frame()
+    frame = Generate(prompts=prompts, new_tokens=12)(model).frame()
     assert frame["prompt"].to_list() == list(prompts)
     assert frame["reference"].to_list() == [None] * 4
     module, tokenizer = model.load(), model.tokenizer
@@ -42,14 +43,17 @@ def test_beginnings_and_their_true_continuation(inputs):
 
 
 def test_sampling_is_seeded_and_does_not_depend_on_the_batch(inputs, tmp_path):
-    def run(name, seed, **knobs):
-        with running(Context(folder=tmp_path / name, scratch=tmp_path, seed=seed)):
-            return Generate(prompts=("a", "bcd", "ef"), new_tokens=10, temperature=1.5, top_k=40, **knobs)(inputs[0]).frame()
+    def run(name, seed, answerer=inputs[0]):
+        (tmp_path / name).mkdir()
+        with running(Context(folder=tmp_path / name / "out", scratch=tmp_path / name, seed=seed)):
+            return Generate(prompts=("a", "bcd", "ef", "a"), new_tokens=10, temperature=1.5, top_k=40)(answerer).frame()
 
     first = run("a", 0)
     assert first.equals(run("b", 0))
-    assert first.equals(run("c", 0, batch=1))
+    alone = Local(model=inputs[0], batch_tokens=1)
+    assert first.equals(run("c", 0, alone))
     assert not first.equals(run("d", 1))
+    assert first["completion"][0] != first["completion"][3], "a prompt that stands twice is drawn twice"
 
 
 def test_same_bytes_twice(inputs):
@@ -60,7 +64,11 @@ def test_same_bytes_twice(inputs):
 def test_a_long_prompt_keeps_its_end(inputs, tmp_path):
     with running(Context(folder=tmp_path / "out", scratch=tmp_path)) as step:
         frame = Generate(prompts=("y" * 300 + "ab",), new_tokens=64)(inputs[0]).frame()
-    assert step.facts == {"prompts": 1, "prompts_cut": 1, "new_tokens": 32}
+    assert (step.facts["prompts"], step.facts["prompts_cut"]) == (1, 1)
+    (usage,) = step.facts["answers"].values()
+    assert usage["prompt_tokens"] == 32
+    assert usage["cut_tokens"] == 303 - 32, "300 letters, two more and the mark of the beginning"
+    assert usage["flops"] == step.cost.flops > 0
     assert frame["prompt"][0].endswith("ab")
     assert 32 < step.cost.tokens <= 64
 
@@ -84,7 +92,7 @@ def test_the_mode_of_a_model_is_put_before_each_prompt(tmp_path):
     model = Model.save(tmp_path / "model", module, Tokenizer(folder).fast)
 
     def answers(*prompts, **knobs):
-        return Generate(prompts=prompts, new_tokens=8, **knobs)(model).frame()["completion"].to_list()
+        return Generate(prompts=prompts, new_tokens=8)(Local(model=model, **knobs)).frame()["completion"].to_list()
 
     def expected(ids):
         made = generation.generate(module, [ids], new_tokens=8, stop=frozenset({0}))[0]

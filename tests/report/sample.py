@@ -200,7 +200,7 @@ def summary(seeds: int = 1) -> dict[str, Any]:
             )
             samples = [{"prompt": CODE, "completion": ENDINGS[arm], "reference": "        return stream.read()\n"}]
             steps.append(
-                step("completions", [arm], seed, "infer.generate", {"model": healed, "tokens": "tokens.held_out"}, 1.0, samples=samples)
+                step("completions", [arm], seed, "infer.generate", {"answerer": healed, "tokens": "tokens.held_out"}, 1.0, samples=samples)
             )
     rows = [_row(arm, seeds) for arm in ARMS]
     return {

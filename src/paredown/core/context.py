@@ -50,6 +50,8 @@ class Cost:
     flops_how: str = ""  # "counted" or the formula
     tokens: int = 0
     documents: int = 0
+    money: float | None = None  # None: nothing was asked of anyone who takes money, or no price is known
+    currency: str = ""
 
 
 @dataclass
@@ -67,6 +69,7 @@ class Context:
     facts: dict[str, Any] = field(default_factory=dict)  # JSON values for the ledger, such as the chosen precision
     says: str = ""  # one short phrase for the step's line, where the artifact's own says too little
     dropped: dict[str, list[int]] = field(default_factory=dict)  # rule -> [documents, bytes, tokens]
+    shared: Path | None = None  # outlives the step and its knobs: what was paid for lies there; None: `scratch`
 
     def output(self, part: str) -> Path:
         """A new empty folder for one part of the output."""
@@ -94,11 +97,24 @@ class Context:
     def progress(self, done: float, total: float | None = None, unit: str = "", note: str = "") -> None:
         self.listener.progress(done, total, unit, note)
 
-    def charge(self, *, flops: float = 0.0, how: str = "", tokens: int = 0, documents: int = 0) -> None:
-        """Add to the step's cost."""
+    def charge(
+        self, *, flops: float = 0.0, how: str = "", tokens: int = 0, documents: int = 0, money: float | None = None, currency: str = ""
+    ) -> None:
+        """Add to the step's cost.
+
+        Raises:
+            UserError: the step has cost money in another currency already.
+        """
         self.cost.flops += flops
         self.cost.tokens += tokens
         self.cost.documents += documents
+        if money is not None:
+            if self.cost.money is not None and currency != self.cost.currency:
+                raise UserError(
+                    f"{self.name} costs money in two currencies, {self.cost.currency} and {currency}",
+                    todo="give all prices in one currency",
+                )
+            self.cost.money, self.cost.currency = (self.cost.money or 0.0) + money, currency
         if how and how not in self.cost.flops_how:
             self.cost.flops_how = f"{self.cost.flops_how}; {how}" if self.cost.flops_how else how
 
@@ -122,7 +138,8 @@ def context() -> Context:
     _kept_alive.append(folder)  # results of a notebook call live as long as the process
     root = Path(folder.name)
     (root / "scratch").mkdir()
-    return Context(folder=root / "out", scratch=root / "scratch", engine=Engine(processes=1), name=f"process {os.getpid()}")
+    shared = Path(_kept_alive[0].name)  # one for all calls of the process
+    return Context(folder=root / "out", scratch=root / "scratch", engine=Engine(processes=1), name=f"process {os.getpid()}", shared=shared)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ create table if not exists runs (
 create table if not exists steps (
   key text primary key, strategy text not null, finished real not null, wall_seconds real, cpu_seconds real, peak_memory integer,
   flops real, flops_how text, tokens integer, documents integer, bytes integer, energy_joules real,
-  parameters_total integer, parameters_nonzero integer, facts text not null, folder text not null
+  parameters_total integer, parameters_nonzero integer, facts text not null, folder text not null, money real, currency text
 ) strict;
 create table if not exists run_steps (
   run text not null references runs(id), arm text not null, seed integer not null, name text not null, key text not null,
@@ -35,6 +35,9 @@ create table if not exists curves (
 """
 
 
+LATER = {"money": "real", "currency": "text"}  # columns of steps that ledgers written before do not have
+
+
 class Ledger:
     """Rows are written when a step ends; a killed run leaves no half row."""
 
@@ -42,6 +45,11 @@ class Ledger:
         self.path = path
         with self._open() as connection:
             connection.executescript(SCHEMA)
+            known = {row[1] for row in connection.execute("pragma table_info(steps)")}
+            for name, kind in LATER.items():
+                if name not in known:
+                    with contextlib.suppress(sqlite3.OperationalError):  # another process was first
+                        connection.execute(f"alter table steps add column {name} {kind}")
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -93,7 +101,7 @@ class Ledger:
         row = (
             key, strategy, time.time(), cost.get("seconds"), cost.get("cpu_seconds"), cost.get("peak_memory"), cost.get("flops"), cost.get("flops_how"),
             cost.get("tokens"), cost.get("documents"), cost.get("bytes"), cost.get("energy_joules"), counts.get("total"), counts.get("nonzero"),
-            json.dumps(facts, default=str), folder,
+            json.dumps(facts, default=str), folder, cost.get("money"), cost.get("currency"),
         )  # fmt: skip
         with self._open() as db:
             db.execute(f"insert or replace into steps values ({', '.join('?' * len(row))})", row)

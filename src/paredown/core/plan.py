@@ -26,6 +26,7 @@ LIBRARIES = {
     "vision": ("pillow", "scikit-learn"),
     "text": ("scikit-learn",),
     "tables": ("scikit-learn",),
+    "llm": (),  # what a server answers does not depend on the client
 }
 
 

@@ -257,7 +257,9 @@ def _make_locked(task: Task, workspace: Workspace, needs: Needs, engine: Engine,
     with _normalized(task, workspace):
         folder = workspace.work_folder(task.key)
         listener = _StepListener(tell)
-        step = Context(folder / "out", folder / "scratch", task.seed, task.name, listener, engine, needs.made_from)
+        step = Context(
+            folder / "out", folder / "scratch", task.seed, task.name, listener, engine, needs.made_from, shared=workspace.path.resolve()
+        )
         resolved = plans.resolve(task, needs.records, needs.gives)
         strategy, inputs = handed(task.strategy, resolved)
         before = _spent(folder)
@@ -273,6 +275,8 @@ def _make_locked(task: Task, workspace: Workspace, needs: Needs, engine: Engine,
             "flops_how": step.cost.flops_how,
             "tokens": step.cost.tokens,
             "documents": step.cost.documents,
+            "money": step.cost.money,
+            "currency": step.cost.currency,
             "bytes": folder_bytes(folder / "out"),
             "energy_joules": meter.energy,
         }

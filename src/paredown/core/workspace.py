@@ -4,6 +4,7 @@ steps/<strategy>-<key>/    step.json (what made it, its cost) and one folder a p
 work/<key>/                a step that is being made: out/ becomes the folder above, scratch/ lets a killed step go on
 locks/<key>.lock           one process at a time makes a step
 ledger.sqlite              what every run and step cost
+answers.sqlite             every answer that was paid for or computed (engines/answer_store.py)
 """
 
 from __future__ import annotations

@@ -40,8 +40,14 @@ def greedy(logits: torch.Tensor, _: int) -> torch.Tensor:
     return logits.argmax(-1)
 
 
-def sampled(uniforms: Array, temperature: float, top_k: int) -> Choose:
+Ended = Callable[[int, list[int]], bool]  # (row, its new ids so far) -> whether it ends here
+
+
+def sampled(uniforms: Array, temperature: float, top_k: int, top_p: float = 1.0) -> Choose:
     """Draw from the tempered distribution over the `top_k` likeliest tokens (0: all), by inverting its cumulative sum.
+
+    Of these only the likeliest ones stay that together have the probability `top_p` (Holtzman et al. 2019, arXiv 1904.09751,
+    section 3.1); the token that reaches it stays.
 
     `uniforms` (rows, new tokens) in [0, 1) are all the randomness, so a row draws the same alone and in any batch.
     """
@@ -51,7 +57,11 @@ def sampled(uniforms: Array, temperature: float, top_k: int) -> Choose:
         if 0 < top_k < values.shape[-1]:
             values, ids = values[:, :top_k], ids[:, :top_k]
         cumulative = values.softmax(-1).cumsum(-1)
-        drawn = torch.from_numpy(uniforms[:, number].copy()).to(cumulative.device)[:, None] * cumulative[:, -1:]
+        whole = cumulative[:, -1:]
+        if top_p < 1:
+            kept = (cumulative < top_p).sum(-1, keepdim=True).clamp(max=cumulative.shape[-1] - 1)
+            whole = cumulative.gather(1, kept)
+        drawn = torch.from_numpy(uniforms[:, number].copy()).to(cumulative.device)[:, None] * whole
         picked = torch.searchsorted(cumulative, drawn, right=True).clamp(max=values.shape[-1] - 1)
         return ids.gather(1, picked)[:, 0]
 
@@ -118,9 +128,18 @@ def stepper(module: PreTrainedModel) -> Stepper:
 
 @torch.inference_mode()
 def generate(
-    module: PreTrainedModel, prompts: Sequence[Sequence[int]], *, new_tokens: int, stop: frozenset[int], choose: Choose = greedy
+    module: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    new_tokens: int,
+    stop: frozenset[int],
+    choose: Choose = greedy,
+    ended: Ended | None = None,
 ) -> list[list[int]]:
-    """Up to `new_tokens` ids after each prompt (at least one id long), without the id that ended it."""
+    """Up to `new_tokens` ids after each prompt (at least one id long), without the id that ended it.
+
+    A row also ends where `ended` says so; the ids that made it say so stay.
+    """
     where = next(module.parameters()).device
     longest = max(len(prompt) for prompt in prompts)
     padded = any(len(prompt) != longest for prompt in prompts)
@@ -141,6 +160,7 @@ def generate(
             alive[row] = alive[row] and token not in stop
             if alive[row]:
                 results[row].append(token)
+                alive[row] = ended is None or not ended(row, results[row])
         if number + 1 == new_tokens or not any(alive):
             break
         mask = torch.cat([mask, mask.new_ones((len(prompts), 1))], dim=1)
@@ -149,25 +169,26 @@ def generate(
     return results
 
 
-def flops(module: PreTrainedModel, most: int, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> float:
-    """FLOPs of reading the prompts and writing the answers with a cache; `most` bounds the length of both together."""
-    if not is_encoder_decoder(module):
-        linear, squared = forward_flops(module, most)
-        sizes = [(len(prompt), len(prompt) + len(answer)) for prompt, answer in zip(prompts, answers, strict=True)]
-        return sum(linear * total + squared * (read**2 + sum(range(read + 1, total + 1))) for read, total in sizes)
-    where, counted = next(module.parameters()).device, Flops()
-    total = 0
-    for prompt, answer in zip(prompts, answers, strict=True):
-        ids = {
-            name: torch.zeros((1, size), dtype=torch.long, device=where)
-            for name, size in (("read", len(prompt)), ("made", len(answer) + 1))
-        }
+class AnswerFlops:
+    """FLOPs of reading a prompt and writing an answer with a cache, by their lengths in tokens; `most` bounds both together."""
+
+    def __init__(self, module: PreTrainedModel, most: int) -> None:
+        self.module = module
+        self.decoder = None if is_encoder_decoder(module) else forward_flops(module, most)
+        self.counted = Flops()
+
+    def __call__(self, read: int, wrote: int) -> float:
+        total = read + wrote
+        if self.decoder is not None:
+            linear, squared = self.decoder
+            return linear * total + squared * (read**2 + sum(range(read + 1, total + 1)))
+        where = next(self.module.parameters()).device
+        ids = {name: torch.zeros((1, size), dtype=torch.long, device=where) for name, size in (("read", read), ("made", wrote + 1))}
         key = Flops.shape(ids, "answer")
-        with counted.counted(key) as counting, torch.inference_mode():
+        with self.counted.counted(key) as counting, torch.inference_mode():
             if counting:
-                module(input_ids=ids["read"], decoder_input_ids=ids["made"], use_cache=False)
-        total += counted.table[key]
-    return float(total)
+                self.module(input_ids=ids["read"], decoder_input_ids=ids["made"], use_cache=False)
+        return float(self.counted.table[key])
 
 
 @torch.inference_mode()

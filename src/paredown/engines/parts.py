@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from paredown.artifacts.examples import Examples
     from paredown.artifacts.tokens import Tokens
+    from paredown.engines.generator import Backend
     from paredown.engines.trainer import State
 
 
@@ -159,3 +160,11 @@ class Architecture(Part):
     def parameters(self, vocab_size: int) -> int:
         """How many weights `build` makes, without building."""
         raise TypeError(f"{self.strategy_name()} defines no parameters")
+
+
+class Answerer(Part):
+    """What answers questions: a model here, a server, a rule. A strategy that asks takes `Model | Answerer` and opens it with `generator.opened`."""
+
+    def open(self) -> Backend:
+        """Ready to be asked; nothing heavy is loaded before the first question that is not stored."""
+        raise TypeError(f"{self.strategy_name()} defines no open")

@@ -1,0 +1,258 @@
+"""A model of this machine as what answers: prompts in batches, greedy or sampled decoding, log-probabilities of given options.
+
+Batches are cut from the front of one order, and a batch is stored whole: a killed run that goes on cuts the rest at the
+same places, so every answer is what it would have been.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from paredown.artifacts.model import Model
+from paredown.artifacts.tokens import SENTINEL
+from paredown.core.artifact import MANIFEST, sha256
+from paredown.core.errors import UserError
+from paredown.engines.generator import Answer, Question, Sampling, Tray, cut_at_stop, messages, plain_text, seed_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from paredown.engines.generation import AnswerFlops
+
+BATCH_TOKENS = 4096
+GAP = re.compile(SENTINEL.format(r"\d+"))
+MARGIN = 8  # tokens before a stop text's own that may share a character with it
+
+
+class LocalModel:
+    """The backend; its weights are loaded when the first question comes that has no stored answer."""
+
+    currency = ""
+
+    def __init__(self, model: Model, *, batch_tokens: int = BATCH_TOKENS, precision: str = "stored", mode: str = "auto") -> None:
+        self.model = model
+        self.mode = mode
+        self.batch_tokens = batch_tokens  # padded tokens of a batch, new ones too; a single prompt may be longer
+        self.precision = precision
+
+    @cached_property
+    def identity(self) -> str:
+        """The hash of the model's files, and the arithmetic."""
+        return f"local {content_hash(self.model)[:32]} {self.precision} {self.mode}".rstrip()
+
+    def price(self, answer: Answer) -> float | None:
+        return None
+
+    def close(self) -> None:
+        for name in ("module", "tokenizer", "flops", "modes"):
+            self.__dict__.pop(name, None)
+
+    @cached_property
+    def module(self) -> PreTrainedModel:
+        from paredown.engines import scoring
+
+        return scoring.load(self.model, self.precision)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        if not (self.model.path / "tokenizer_config.json").exists() and not (self.model.path / "tokenizer.json").exists():
+            raise UserError("the model has no tokenizer, so it cannot read a question", where=str(self.model.path))
+        return self.model.tokenizer
+
+    @cached_property
+    def flops(self) -> AnswerFlops:
+        """Of reading and writing so many tokens."""
+        from paredown.engines.generation import AnswerFlops
+
+        return AnswerFlops(self.module, self.context)
+
+    @cached_property
+    def modes(self) -> dict[str, str]:
+        from paredown.engines import encoder_decoders
+
+        return encoder_decoders.modes(self.module)
+
+    @cached_property
+    def context(self) -> int:
+        """Most tokens that the model reads and writes together."""
+        from paredown.engines import scoring
+
+        return scoring.context_length(self.module.config)
+
+    def ask(self, questions: Sequence[Question], sampling: Sampling, tray: Tray) -> None:
+        scored = [number for number, question in enumerate(questions) if question.options]
+        written = [number for number, question in enumerate(questions) if not question.options]
+        self._write([(number, questions[number]) for number in written], sampling, tray)
+        self._score([(number, questions[number]) for number in scored], tray)
+
+    def encode(self, prompt: str | tuple[tuple[str, str], ...]) -> list[int]:
+        """Ids of a prompt after the mark that begins a text, where the tokenizer has one.
+
+        Raises:
+            UserError: there is not a single token.
+        """
+        tokenizer: Any = self.tokenizer
+        if not isinstance(prompt, str) and tokenizer.chat_template:
+            text = tokenizer.apply_chat_template(messages(prompt), tokenize=False, add_generation_prompt=True)
+            return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        ids: list[int] = tokenizer(plain_text(prompt))["input_ids"]
+        mark = tokenizer.bos_token_id
+        if mark is not None and ids[:1] != [mark]:
+            ids = [int(mark), *ids]
+        if not ids:
+            raise UserError(
+                "an empty prompt needs a tokenizer with a token that begins a text", todo="give a prompt with at least one character"
+            )
+        return ids
+
+    def _batches(self, sizes: Sequence[int]) -> Iterator[list[int]]:
+        """Places in batches, longest first, each as wide as its first; the rest is cut the same way whatever went before."""
+        order = sorted(range(len(sizes)), key=lambda place: -sizes[place])
+        while order:
+            many = max(1, self.batch_tokens // sizes[order[0]])
+            yield order[:many]
+            order = order[many:]
+
+    def _write(self, asked: list[tuple[int, Question]], sampling: Sampling, tray: Tray) -> None:
+        if not asked:
+            return
+        import numpy as np
+
+        from paredown.engines import generation
+
+        new = max(1, min(sampling.max_tokens, self.context // 2))
+        whole = [self.encode(question.prompt) for _, question in asked]
+        before = [self._mode(ids) for ids in whole]
+        kept = [[*mode, *ids[-max(1, self.context - new - len(mode)) :]] for mode, ids in zip(before, whole, strict=True)]
+        stop = generation.stop_tokens(self.module, self.tokenizer)
+        longest = max((len(text.encode()) for text in sampling.stop), default=0) + MARGIN
+
+        def ended(_: int, ids: list[int]) -> bool:
+            return cut_at_stop(self._decode(ids[-longest:]), sampling.stop) is not None
+
+        for places in self._batches([len(ids) + new for ids in kept]):
+            begun = time.perf_counter()
+            choose: generation.Choose = generation.greedy
+            if sampling.temperature > 0:
+                uniforms = np.stack([np.random.default_rng(seed_of(asked[place][1], sampling)).random(new) for place in places])
+                choose = generation.sampled(uniforms, sampling.temperature, sampling.top_k, sampling.top_p)
+            made = generation.generate(
+                self.module, [kept[p] for p in places], new_tokens=new, stop=stop, choose=choose, ended=ended if sampling.stop else None
+            )
+            seconds = (time.perf_counter() - begun) / len(places)
+            answers = []
+            for place, ids in zip(places, made, strict=True):
+                text = self._decode(ids)
+                cut = cut_at_stop(text, sampling.stop)
+                answer = Answer(
+                    text=text if cut is None else cut,
+                    prompt_tokens=len(kept[place]),
+                    completion_tokens=len(ids),
+                    finish="length" if cut is None and len(ids) == new else "stop",
+                    seconds=seconds,
+                    flops=self.flops(len(kept[place]), len(ids)),
+                    cut_tokens=len(before[place]) + len(whole[place]) - len(kept[place]),
+                )
+                answers.append((asked[place][0], answer))
+            tray.put(answers)
+            tray.report()
+
+    def _score(self, asked: list[tuple[int, Question]], tray: Tray) -> None:
+        import torch
+
+        from paredown.engines import encoder_decoders
+
+        if asked:
+            encoder_decoders.refuse(self.module, "the log-probability of an option")
+        for number, question in asked:
+            begun = time.perf_counter()
+            prompt = self.encode(question.prompt)
+            rows = [self._joined(question.prompt, option) for option in question.options]
+            start = min(
+                shared(prompt, *rows), *(len(row) - 1 for row in rows)
+            )  # the first id that differs between the options, or is theirs
+            if start < 1:
+                raise UserError("nothing stands before the options", where=repr(question.options), todo="give a prompt")
+            length = self.context + 1  # the last id is only predicted
+            cut = max(0, max(map(len, rows)) + len(self._mode(prompt)) - length)
+            if cut >= start:
+                raise UserError(
+                    f"an option is longer than the model's context of {self.context:,} tokens", where=repr(question.options)[:200]
+                )
+            mode = self._mode(prompt)
+            rows, start = [[*mode, *row[cut:]] for row in rows], start - cut + len(mode)
+            scores: list[float] = []
+            for first in range(0, len(rows), many := max(1, self.batch_tokens // max(map(len, rows)))):
+                part = rows[first : first + many]
+                width = max(map(len, part)) - 1
+                ids = torch.zeros((len(part), width), dtype=torch.long)
+                for place, row in enumerate(part):  # padded on the right, where a causal model cannot look
+                    ids[place, : len(row) - 1] = torch.tensor(row[:-1])
+                more = {}
+                if encoder_decoders.reads_both_ways(self.module):
+                    more["attention_mask"] = encoder_decoders.prefix_mask(
+                        torch.full((len(part),), start, device=self.module.device), width, self.module.dtype
+                    )
+                with torch.inference_mode():
+                    logits = self.module(input_ids=ids.to(self.module.device), use_cache=False, **more).logits
+                for place, row in enumerate(part):
+                    said = logits[place, start - 1 : len(row) - 1].float().log_softmax(-1)
+                    wanted = torch.tensor(row[start:], device=said.device)
+                    scores.append(float(said.gather(1, wanted[:, None]).double().sum()))
+            answer = Answer(
+                logprobs=tuple(scores),
+                option_tokens=tuple(len(row) - start for row in rows),
+                prompt_tokens=sum(len(row) - 1 for row in rows),
+                seconds=time.perf_counter() - begun,
+                flops=sum(self.flops(len(row) - 1, 0) for row in rows),
+                cut_tokens=cut,
+            )
+            tray.put([(number, answer)])
+            tray.report()
+
+    def _joined(self, prompt: str | tuple[tuple[str, str], ...], option: str) -> list[int]:
+        """Ids of the prompt with the option behind it; what a chat says is not cut into tokens anew."""
+        if isinstance(prompt, str) or not self.tokenizer.chat_template:
+            return self.encode(plain_text(prompt) + option)
+        return self.encode(prompt) + list(self.tokenizer(option, add_special_tokens=False)["input_ids"])
+
+    def _decode(self, ids: list[int]) -> str:
+        """The text; of special tokens only those that say which gap is filled."""
+        special = {number: token.content for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        shown = [number for number in ids if number not in special or GAP.fullmatch(special[number])]
+        return str(self.tokenizer.decode(shown, skip_special_tokens=False))
+
+    def _mode(self, prompt: Sequence[int]) -> list[int]:
+        """The id that stands before this prompt, or none: the token of the kind of denoising that the model was trained on."""
+        known = self.tokenizer.get_vocab()
+        gap = known.get(SENTINEL.format(0))
+        name = self.modes.get("R" if gap is not None and gap in prompt else "S", "") if self.mode == "auto" else self.mode
+        if name and name not in known:
+            raise UserError(
+                f"the vocabulary has no token {name!r}", where="mode", todo=f"the model knows {', '.join(self.modes.values()) or 'none'}"
+            )
+        return [known[name]] if name else []
+
+
+def shared(first: Sequence[int], *others: Sequence[int]) -> int:
+    """How many ids at the beginning all have in common."""
+    for place, ids in enumerate(zip(first, *others, strict=False)):
+        if len(set(ids)) > 1:
+            return place
+    return min(map(len, (first, *others)))
+
+
+def content_hash(model: Model) -> str:
+    """Hash of a model's files: the one under which it was sealed, or, where it was not, of the files as they are."""
+    manifest = model.path / MANIFEST
+    if manifest.exists():
+        return str(model.read_json(MANIFEST)["hash"])
+    digest = hashlib.sha256()
+    for path in sorted(p for p in model.path.rglob("*") if p.is_file()):
+        digest.update(f"{path.relative_to(model.path).as_posix()}\0{sha256(path)}\n".encode())
+    return digest.hexdigest()
