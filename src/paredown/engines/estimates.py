@@ -51,3 +51,12 @@ def foreseen(model: Any, flops: float) -> dict[str, float]:
     if not parameters:
         return {}
     return {"seconds": flops * parameters / FLOPS_PER_SECOND, "disk": 8.0 * parameters, "parameters": parameters}
+
+
+def grown(model: Any, hidden_size: int | None, layers: int | None) -> dict[str, float]:
+    """What making a model larger takes; weights go with the square of the width and with the depth, about."""
+    known = weights(model)
+    if isinstance(model, Model):
+        for wanted, name, power in ((hidden_size, "hidden_size", 2), (layers, "num_hidden_layers", 1)):
+            known *= ((wanted or 1) / model.config[name]) ** power if wanted and model.config.get(name) else 1
+    return {"seconds": known / 5e7, "memory": 8e8 + 12 * known, "disk": 4 * known, "parameters": known}
