@@ -1,8 +1,9 @@
 """Continuing prompts with any language model of transformers: one batched loop over a key-value cache.
 
-Prompts of a batch are padded on the left and the padding is masked and left out of the positions, so a row's result does
-not depend on the rows beside it. An encoder-decoder reads the prompts in its encoder and writes the answers in its decoder.
-`timed_decode` is the same loop with a clock and without anything else in it.
+Every prompt of a batch ends at the same slot of the cache; what stands before a shorter one is masked and left out of the
+positions, so a row's result does not depend on the rows beside it. How prompts get into the cache is a `Prefill`'s. An
+encoder-decoder reads the prompts in its encoder and writes the answers in its decoder. `timed_decode` is a loop with a clock and
+without anything else in it.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from paredown.engines import prefill
 from paredown.engines.encoder_decoders import is_encoder_decoder, prompt_mask
 from paredown.engines.flops import Flops
 from paredown.engines.scoring import forward_flops
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from paredown.engines.parts import Prefill
 
 Array = np.ndarray[Any, Any]
 Choose = Callable[[torch.Tensor, int], torch.Tensor]  # (float32 logits (rows, vocabulary), number of the new token) -> ids (rows,)
@@ -84,6 +88,7 @@ class Stepper:
         self.module = module
         accepted = inspect.signature(module.forward).parameters
         self.takes_positions = "position_ids" in accepted
+        self.cache_name = "past_key_values" if "past_key_values" in accepted else "cache_params"  # models with a state say so
         self.extra = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
         self.cache: Any = None
 
@@ -94,8 +99,8 @@ class Stepper:
             more["attention_mask"] = mask
         if positions is not None and self.takes_positions:
             more["position_ids"] = positions
-        result = self.module(input_ids=ids, past_key_values=self.cache, use_cache=True, **more)
-        self.cache = result.past_key_values
+        result = self.module(input_ids=ids, use_cache=True, **{self.cache_name: self.cache}, **more)
+        self.cache = getattr(result, self.cache_name)
         last: torch.Tensor = result.logits[:, -1]
         return last
 
@@ -126,46 +131,99 @@ def stepper(module: PreTrainedModel) -> Stepper:
     return AnswerStepper(module) if is_encoder_decoder(module) else Stepper(module)
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Rules:
+    """How tokens are written: `choose` picks them, and a row ends with a token of `stop`, which is not kept, or where `ended`
+    says so of what was written."""
+
+    new_tokens: int  # at most
+    stop: frozenset[int]
+    choose: Choose = greedy
+    ended: Ended | None = None
+
+
 def generate(
-    module: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    *,
-    new_tokens: int,
-    stop: frozenset[int],
-    choose: Choose = greedy,
-    ended: Ended | None = None,
-) -> list[list[int]]:
+    module: PreTrainedModel, prompts: Sequence[Sequence[int]], *, new_tokens: int, stop: frozenset[int], choose: Choose = greedy,
+    ended: Ended | None = None, how: Prefill | None = None,
+) -> list[list[int]]:  # fmt: skip
     """Up to `new_tokens` ids after each prompt (at least one id long), without the id that ended it.
 
     A row also ends where `ended` says so; the ids that made it say so stay.
+
+    how: which prompts go through the model together; default all, padded to the longest.
     """
+    rules = Rules(new_tokens, stop, choose, ended)
+    if not prefill.keeps(module):
+        return _with_own_cache(module, prompts, rules)
+    if how is not None:
+        begun = how.begin(module, prompts, new_tokens)
+    else:
+        everything = [[[number] for number in range(len(prompts))]]
+        begun = prefill.begin(module, prompts, lambda texts: prefill.padded(module, texts, everything, keep=True), new_tokens)
+    return decode(module, begun, rules)
+
+
+def decode(module: PreTrainedModel, begun: prefill.Begun, rules: Rules) -> list[list[int]]:
+    """The ids after each prompt that was read."""
+    mask, width = prefill.mask_of(begun.lengths, rules.new_tokens), max(begun.lengths)
+    positions = torch.tensor(begun.lengths)[:, None]
+
+    def advance(ids: torch.Tensor, rows: torch.Tensor, number: int) -> torch.Tensor:
+        here = rows.cpu()
+        seen = None if mask is None else mask[here, : width + number + 1]
+        return prefill.step(module, ids, begun.cache, seen, positions[here] + number)
+
+    return _written(begun.logits, rules, advance, begun.cache.batch_select_indices)
+
+
+def _with_own_cache(module: PreTrainedModel, prompts: Sequence[Sequence[int]], rules: Rules) -> list[list[int]]:
+    """The same, padded, for a model that keeps more of a prompt than keys and values, or reads it both ways: the cache stays its own."""
     where = next(module.parameters()).device
+    mask = prefill.mask_of([len(prompt) for prompt in prompts], rules.new_tokens)
     longest = max(len(prompt) for prompt in prompts)
-    padded = any(len(prompt) != longest for prompt in prompts)
-    ids = torch.zeros((len(prompts), longest), dtype=torch.long)
-    mask = torch.zeros((len(prompts), longest), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[row, longest - len(prompt) :] = 1
-    ids, mask = ids.to(where), mask.to(where)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=where)
+    present = torch.ones_like(ids) if mask is None else mask[:, :longest].to(where)
+    positions = (present.cumsum(1) - 1).clamp(min=0)
     step = stepper(module)
-    logits = step(ids, prompt_mask(module, mask), positions if padded else None)
-    results: list[list[int]] = [[] for _ in prompts]
-    alive = [True] * len(prompts)
-    for number in range(new_tokens):
-        picked = choose(logits.float(), number)
+
+    def advance(ids: torch.Tensor, _: torch.Tensor, number: int) -> torch.Tensor:
+        if mask is None:
+            return step(ids, None, None)
+        return step(ids, mask[:, : longest + number + 1].to(where), positions[:, -1:] + number + 1)
+
+    with torch.inference_mode():
+        logits = step(ids, prompt_mask(module, present), None if mask is None else positions)
+    return _written(logits, rules, advance)
+
+
+@torch.inference_mode()
+def _written(
+    logits: torch.Tensor, rules: Rules, advance: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor],
+    select: Callable[[torch.Tensor], None] | None = None,
+) -> list[list[int]]:  # fmt: skip
+    """The loop: `advance` gives the logits after one more token of the rows that are still computed, and `select` says
+    which of these stay; once half of them have ended, the others go on alone."""
+    count = len(logits)
+    results: list[list[int]] = [[] for _ in range(count)]
+    rows = torch.arange(count, device=logits.device)
+    alive = [True] * count
+    for number in range(rules.new_tokens):
+        everything = logits.float()
+        if len(rows) < count:
+            everything = everything.new_zeros(count, everything.shape[1]).index_copy(0, rows, everything)
+        picked = rules.choose(everything, number)
         for row, token in enumerate(picked.tolist()):
-            alive[row] = alive[row] and token not in stop
+            alive[row] = alive[row] and token not in rules.stop
             if alive[row]:
                 results[row].append(token)
-                alive[row] = ended is None or not ended(row, results[row])
-        if number + 1 == new_tokens or not any(alive):
+                alive[row] = rules.ended is None or not rules.ended(row, results[row])
+        if number + 1 == rules.new_tokens or not any(alive):
             break
-        mask = torch.cat([mask, mask.new_ones((len(prompts), 1))], dim=1)
-        positions = positions[:, -1:] + 1
-        logits = step(picked[:, None], mask if padded else None, positions if padded else None)
+        if select is not None and 2 * sum(alive) <= len(rows):
+            kept = torch.tensor([alive[row] for row in rows.tolist()], device=rows.device).nonzero()[:, 0]
+            select(kept)
+            rows = rows[kept]
+        logits = advance(picked[rows][:, None], rows, number)
     return results
 
 

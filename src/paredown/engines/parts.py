@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from paredown.artifacts.examples import Examples
     from paredown.artifacts.tokens import Tokens
     from paredown.engines.generator import Backend
+    from paredown.engines.prefill import Begun, Reading, Text
     from paredown.engines.trainer import State
 
 
@@ -168,3 +170,20 @@ class Answerer(Part):
     def open(self) -> Backend:
         """Ready to be asked; nothing heavy is loaded before the first question that is not stored."""
         raise TypeError(f"{self.strategy_name()} defines no open")
+
+
+class Prefill(Part):
+    """How prompts and texts of different lengths go through a language model together."""
+
+    def read(self, module: Any, texts: Sequence[Text], *, keep: bool = False) -> Iterator[Reading]:
+        """What each forward pass says of the texts that end in it; every text is read as if it were alone.
+
+        keep: give keys and values too.
+        """
+        raise TypeError(f"{self.strategy_name()} defines no read")
+
+    def begin(self, module: Any, prompts: Sequence[Sequence[int]], more: int) -> Begun:
+        """Prompts of one token at least, read so that decoding can go on from them for `more` tokens."""
+        from paredown.engines import prefill
+
+        return prefill.begin(module, prompts, functools.partial(self.read, module, keep=True), more)
