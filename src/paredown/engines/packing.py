@@ -73,7 +73,7 @@ def _try_ways(module: nn.Module) -> str:
     ids = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 1, 2, 3]], device=device) % _vocabulary(module)
     positions = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2, 3, 4]], device=device)
     batch = {"ids": ids, "targets": ids, "positions": positions}
-    with _revealing(module):
+    with revealing(module):
         alone = module(input_ids=ids[:, 5:], use_cache=False).logits[0].float()
         for way in WAYS[:-1]:
             try:
@@ -92,7 +92,7 @@ def _vocabulary(module: nn.Module) -> int:
 
 
 @contextlib.contextmanager
-def _revealing(module: nn.Module) -> Iterator[None]:
+def revealing(module: nn.Module) -> Iterator[None]:
     """Evaluation mode, with layers that start at zero filled for the moment: through them nothing would be seen to leak."""
     training = module.training
     blank = [m.weight for m in module.modules() if isinstance(m, nn.Linear) and not bool(m.weight.any())]

@@ -44,9 +44,7 @@ class Prepack(Prefill):
     batch_tokens: Count | None = None  # tokens of a forward pass, at least a row; default 1,024 on a CPU, 16,384 on a GPU
     least_gain: Annotated[float, Field(ge=1)] = 1.1  # prompts a row below which nothing is packed
     share: Annotated[int, Field(ge=0)] = 32  # tokens that prompts must begin with alike for these to be read once; 0 never
-    attention: Literal["auto", "segments", "mask", "rows"] = (
-        "auto"  # prompt by prompt, under a 4-D mask (as published), or unpacked; auto tries
-    )
+    attention: Literal["auto", "segments", "mask", "rows"] = "auto"  # prompt by prompt, under a mask (as published), unpacked; auto tries
     drop_last: bool = False  # as published: the last token of a prompt goes through in a step of decoding of its own
     spare_slot: bool = False  # as published: rows are packed by l tokens though l - 1 go in, so that a slot is lost with every prompt
 
