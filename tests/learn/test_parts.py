@@ -19,8 +19,9 @@ from paredown.core.catalog import build
 from paredown.core.context import Context
 from paredown.engines.orders import shuffled
 from paredown.engines.parts import Budget, Draw
+from paredown.engines.sparse_training import zero_masks
 from paredown.engines.trainer import Setup, fit
-from paredown.learn.hooks.keep_zeros import KeepZeros, zero_masks
+from paredown.learn.hooks.keep_zeros import KeepZeros
 from paredown.learn.models.llama import Llama
 from paredown.learn.objectives.next_token import next_token_loss
 from paredown.learn.optimizers.adamw import Adamw

@@ -12,6 +12,8 @@ from pydantic import Field, model_validator
 from paredown.core.strategy import Configured, Part
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy
     import torch
 
@@ -129,6 +131,9 @@ class Hook(Part):
     def gradient(self, state: State) -> None: ...
     def step(self, state: State) -> None: ...
     def end(self, state: State) -> None: ...
+
+    def beside(self, module: torch.nn.Module, folder: Path) -> None:
+        """Write what shall lie beside the saved model (unmerged adapters) into `folder`, in a folder of its own; `merge` comes next."""
 
     def merge(self, module: torch.nn.Module) -> None:
         """Give the trained module, whole and on the CPU, the form in which it is saved: what `prepare` added is merged."""

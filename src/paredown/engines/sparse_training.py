@@ -146,6 +146,17 @@ def maskable(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in module.named_parameters() if id(parameter) in found}
 
 
+def zero_masks(module: nn.Module) -> dict[str, Tensor]:
+    """True where a weight that `maskable` finds is zero, by name; only for weights with a zero."""
+    masks = {name: parameter.detach() == 0 for name, parameter in maskable(module).items()}
+    return {name: mask for name, mask in masks.items() if bool(mask.any())}
+
+
+def count_zeros(module: nn.Module) -> int:
+    """How many weights that `maskable` finds are zero."""
+    return sum(_count(parameter.detach() == 0) for parameter in maskable(module).values())
+
+
 def in_blocks(module: nn.Module) -> dict[str, nn.Parameter]:
     """Weights of the layers that `linear_layers` finds inside the blocks, a shared one once; none where there are no blocks.
 

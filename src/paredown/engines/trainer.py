@@ -14,7 +14,8 @@
         clip; learning rate; optimizer.step
         hooks.step(state)                               # <- weights have moved: masks, growth, averages
         log, evaluate, checkpoint
-    hooks.end(state); hooks.merge(module)               # <- adapters are merged into the weights
+    hooks.end(state)
+    hooks.beside(module, folder); hooks.merge(module)   # <- the last one first: adapters are written, and merged into the weights
 
 The sampler is the first of the hooks. Budgets: steps are exact; tokens are exact, as the last batch is cut to what is left; FLOPs and seconds end with the batch
 that reaches them. The learning rate of a step is taken at the middle of its share of the budget.
@@ -26,6 +27,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -123,6 +125,7 @@ class Outcome:
     held_out_loss: float | None
     facts: dict[str, Any]  # JSON: precision, device, curves, ...
     about_rows: dict[str, Tensor]  # what hooks noted of each row
+    beside: Path  # what hooks want to lie beside the saved model; there only where one wrote something
 
 
 Batches = Callable[[State], Batch]
@@ -170,7 +173,7 @@ class _Run:
     ) -> None:
         self.batches, self.setup, self.seed, self.context, self.held_out = batches, setup, seed, step, held_out
         self.processes, self.precision = processes, precision
-        self.folder = step.scratch / "checkpoints"
+        self.folder, self.beside = step.scratch / "checkpoints", step.scratch / "beside"
         self.flops = Flops()
         self.evaluation_flops = 0.0  # part of the cost, not of the budget
         whole = sum(p.numel() for p in module.parameters())
@@ -390,6 +393,8 @@ class _Run:
         module.eval()
         if self.processes.main or not self.processes.shards:
             for hook in reversed(state.setup.hooks):
+                if self.processes.main:
+                    hook.beside(module, self.beside)
                 hook.merge(module)
         flops = state.flops + self.evaluation_flops
         held_out = self.curves.last("held_out_loss")
@@ -425,7 +430,7 @@ class _Run:
         loss = self.curves.last("loss")
         seen = say_tokens(state.tokens) if "targets" in state.batch else f"{state.tokens:,} examples"
         self.context.says = seen + (f", loss {loss:.3f}" if loss is not None else "")
-        return Outcome(module, state.step, state.tokens, flops, state.seconds, held_out, facts, state.about_rows)
+        return Outcome(module, state.step, state.tokens, flops, state.seconds, held_out, facts, state.about_rows, self.beside)
 
 
 class _Named:

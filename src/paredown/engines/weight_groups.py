@@ -1,9 +1,12 @@
-"""Trainable weights in the groups that optimizers treat apart."""
+"""Groups of a module's weights: those that optimizers treat apart, and those that train while all others are frozen."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -41,3 +44,51 @@ def width_groups(module: nn.Module, groups: list[dict[str, Any]], base_width: in
         found.append({**group, "params": [p for p in group["params"] if id(p) not in linear]})
         found.append({**group, "params": inside, "lr_scale": base_width / embeddings.embedding_dim})
     return [group for group in found if group["params"]]
+
+
+NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+
+
+def biases(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The vectors called bias, those of norms among them, by name."""
+    return {name: p for name, p in module.named_parameters() if p.ndim == 1 and name.rpartition(".")[2].endswith("bias")}
+
+
+def norms(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Weights and biases of norms, by name: torch's own, and classes that are called so (LlamaRMSNorm)."""
+    found = {name for name, child in module.named_modules() if isinstance(child, NORMS) or type(child).__name__.lower().endswith("norm")}
+    return {name: p for name, p in module.named_parameters() if name.rpartition(".")[0] in found}
+
+
+@dataclass(frozen=True)
+class Head:
+    """The output head of a language model."""
+
+    name: str
+    layer: nn.Module
+    tied: nn.Module | None  # the input embeddings, where they share its weight
+
+
+def head_of(module: nn.Module) -> Head | None:
+    """The output head, where the module is one of transformers and has one."""
+    asked: Any = getattr(module, "get_output_embeddings", None)
+    layer = asked() if asked is not None else None
+    if layer is None:
+        return None
+    name = next(name for name, child in module.named_modules() if child is layer)
+    embeddings: Any = module.get_input_embeddings()  # type: ignore[operator]
+    return Head(name, layer, embeddings if embeddings.weight is layer.weight else None)
+
+
+def train_only(module: nn.Module, chosen: Iterable[nn.Parameter]) -> None:
+    """Freeze all weights but these, in place.
+
+    Raises:
+        UserError: one of them is in half precision, where small steps are rounded away and training diverges.
+    """
+    wanted = list(chosen)
+    if any(p.dtype in (torch.float16, torch.bfloat16) for p in wanted):
+        raise UserError("weights that train are in half precision", todo="load the model in fp32; precision: bf16 then computes in bf16")
+    module.requires_grad_(False)
+    for p in wanted:
+        p.requires_grad_(True)

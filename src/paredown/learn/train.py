@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -162,6 +163,8 @@ class Train(Strategy):
                 saved.note_training(step.facts["training"])
                 if outcome.about_rows:
                     saved.note_rows(pl.DataFrame({name: values.cpu().numpy() for name, values in outcome.about_rows.items()}))
+                if outcome.beside.is_dir():
+                    shutil.copytree(outcome.beside, folder, dirs_exist_ok=True)
         return Model(launch.shared(step) / "model")
 
     def _module(self, model: Model | Architecture, data: Tokens | Examples, seed: int) -> tuple[torch.nn.Module, Any]:

@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from paredown.engines.parts import Hook
 
 if TYPE_CHECKING:
-    import torch
-
     from paredown.engines.trainer import State
-
-
-def zero_masks(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """True where a weight of a linear layer, a convolution or an expert is zero; only for weights with a zero, a shared one once."""
-    from paredown.engines.sparse_training import maskable
-
-    masks = {name: parameter.detach() == 0 for name, parameter in maskable(module).items()}
-    return {name: mask for name, mask in masks.items() if bool(mask.any())}
 
 
 class KeepZeros(Hook):
@@ -35,7 +25,7 @@ class KeepZeros(Hook):
     extras: ClassVar[tuple[str, ...]] = ("train",)
 
     def start(self, state: State) -> None:
-        from paredown.engines.sparse_training import hold
+        from paredown.engines.sparse_training import hold, zero_masks
 
         hold(state, "keep_zeros", dict(state.module.named_parameters()), zero_masks(state.module))
 
