@@ -38,6 +38,16 @@ SETTINGS: dict[str, dict[str, Any]] = {  # knobs that a strategy must be given; 
     "prune.experts": {"calibration_tokens": 512},
     "prune.layers": {"calibration_tokens": 512, "sparsity": 0.5},
     "infer.answerers.local": {"model": "$model"},
+    "measure.formatspread": {
+        "fields": ["label"],
+        "answer": "label",
+        "options": ["0", "1", "2"],
+        "formats": 3,
+        "calls": 12,
+        "items": 4,
+        "batch": 2,
+        "shots": 0,
+    },
     "measure.speed": {"length": 16, "new_tokens": 4, "repeats": 2},
 }
 KINDS = ("sound", "empty", "one", "odd", "nan")

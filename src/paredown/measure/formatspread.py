@@ -1,0 +1,151 @@
+"""How much of a score is the format of its prompts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from paredown.artifacts.examples import Examples
+from paredown.artifacts.model import Model
+from paredown.artifacts.scores import Score, Scores
+from paredown.core.context import context
+from paredown.core.errors import UserError
+from paredown.core.strategy import Count, Strategy
+from paredown.engines.parts import Answerer
+
+if TYPE_CHECKING:
+    import numpy
+
+    from paredown.engines.bandits import Found
+    from paredown.engines.multiple_choice import Item, Task
+    from paredown.engines.prompt_formats import Shape
+
+    Array = numpy.ndarray[Any, Any]
+
+
+class Formatspread(Strategy):
+    """Measure the accuracy of a task in the worst and in the best of many prompt formats that mean the same, within a budget of calls.
+
+    Formats are drawn from a grammar of casings, separators, spaces and item labels. A bandit looks for the best and then for
+    the worst; both, and the format that is given, are then measured on all items, so the spread is of measured ends and
+    not of lucky ones. Demonstrations are rendered in the format of the question.
+
+    Source: Sclar et al. 2023, arXiv 2310.11324, section 3 and appendix A.
+    Costs: `calls` calls of the model, and three times the items for the ends.
+    Control: none (a measurement; `same_format: true` is its noise floor, `search: uniform` its rival at equal calls)
+    """
+
+    tags: ClassVar[tuple[str, ...]] = ("when-after", "what-tokens", "speedup-none", "needs-data")
+    systems: ClassVar[tuple[int, ...]] = (22,)
+    extras: ClassVar[tuple[str, ...]] = ("train",)
+    seeded: ClassVar[bool] = True
+    metrics: ClassVar[tuple[str, ...]] = ("spread", "best_accuracy", "worst_accuracy", "given_accuracy", "mean_accuracy", "calls")
+
+    fields: Annotated[tuple[str, ...], Field(min_length=1)] = ("question",)  # columns that a prompt shows before the answer
+    answer: str = "answer"  # column of the right answer
+    options: tuple[str, ...] | str = ()  # what can be answered: the same for all rows, or the name of a column of lists
+    enumerate_options: bool = False  # whether prompts list the options under labels, and labels are the answers
+    descriptors: tuple[str, ...] = ()  # what fields and answer are called in prompts; default their columns' names
+    instruction: str = ""  # stands before everything
+    shots: Annotated[int, Field(ge=0)] = 1  # demonstrations of a prompt
+    scoring: Literal["rank", "prefix"] = "rank"  # the likeliest option, or what a generated answer begins with
+    formats: Annotated[int, Field(ge=1)] = 320  # drawn from the grammar, beside the given one
+    calls: Count = 40_000  # budget of the search
+    batch: Count = 20  # items of a look
+    items: Count = 1000  # rows that are asked about, at most
+    search: Literal["thompson", "ucb", "uniform", "few_in_full", "full"] = "thompson"  # full: every format on every item, whatever it costs
+    same_format: bool = False  # the given format that often, with demonstrations of its own each: what chance spreads
+
+    @model_validator(mode="after")
+    def _answers_can_be_ranked(self) -> Self:
+        if self.scoring == "rank" and not self.options:
+            raise ValueError("scoring: rank needs options, what can be answered")
+        if self.enumerate_options and not self.options:
+            raise ValueError("enumerate_options needs options")
+        if self.descriptors and len(self.descriptors) != len(self.fields) + 1:
+            raise ValueError(f"descriptors name the fields and the answer: {len(self.fields) + 1}, not {len(self.descriptors)}")
+        return self
+
+    def __call__(self, answerer: Model | Answerer, examples: Examples, demonstrations: Examples | None = None) -> Scores:
+        """Shares of the items. `mean_accuracy` is over the formats as far as each was looked at, and these are its items.
+
+        Raises:
+            UserError: a column is missing, or there are no demonstrations for the shots.
+            DataError: there is no row, a value is missing, or an answer is none of its options.
+        """
+        from paredown.engines import bandits
+        from paredown.engines.generator import opened
+        from paredown.engines.prompt_formats import Format, Shape, sample
+
+        here = context()
+        items = {"item_casing": "as_is", "gap": " ", "wrapper": "{}", "numbers": "A", "item_separator": ": ", "item_space": "\n"}
+        shape = Shape(self.descriptors or (*self.fields, self.answer), "option" if self.enumerate_options else None)
+        given = Format(**(items if self.enumerate_options else {}))
+        others = [given] * self.formats if self.same_format else sample(shape, self.formats, here.generator("formats"))
+        chosen = [given, *others]
+        tasks = self._tasks(shape, examples, demonstrations, len(chosen) if self.same_format else 1)
+        count = len(tasks[0].items)
+        budget = len(chosen) * count if self.search == "full" else self.calls
+        spent = 0
+        with opened(answerer) as generator:
+
+            def right(arm: int, begin: int = 0, end: int = count) -> Array:
+                return tasks[arm % len(tasks)].right(generator, chosen[arm], range(begin, end))
+
+            def look(arm: int, begin: int, end: int) -> Array:
+                nonlocal spent
+                here.progress(spent, budget, "calls")
+                spent += end - begin
+                return right(arm, begin, end)
+
+            first = float(right(0).mean())
+            rule: Any = "few_in_full" if self.search == "full" else self.search
+            prior = bandits.beta_prior(first)
+            found = bandits.search(look, len(chosen), count, budget, self.batch, prior, rule, here.generator("search"))
+            best, worst = (float(right(arm).mean()) for arm in (found.best, found.worst))
+        here.facts.update(best_format=dataclasses.asdict(chosen[found.best]), worst_format=dataclasses.asdict(chosen[found.worst]))
+        here.says = f"{worst:.1%} to {best:.1%} over {len(chosen):,} formats"
+        return self._scores(
+            found,
+            {"spread": best - worst, "best_accuracy": best, "worst_accuracy": worst, "given_accuracy": first},
+            count,
+            generator.identity,
+        )
+
+    def _tasks(self, shape: Shape, examples: Examples, demonstrations: Examples | None, copies: int) -> list[Task]:
+        """The items in an order drawn once, each with demonstrations that are not itself; copies differ by their demonstrations alone."""
+        from paredown.engines import multiple_choice
+
+        asked = multiple_choice.items(examples, self.fields, self.answer, self.options)
+        shown = asked if demonstrations is None else multiple_choice.items(demonstrations, self.fields, self.answer, self.options)
+        if self.shots > len(shown) - (demonstrations is None):
+            raise UserError(f"{self.shots} shots, but there are {len(shown)} examples to show", where="measure.formatspread.shots")
+        order = [int(number) for number in context().generator("items").permutation(len(asked))[: self.items]]
+        found = []
+        for copy in range(copies):
+            draw = context().generator("shots", copy)
+            shots = [self._shots(shown, number if demonstrations is None else -1, draw) for number in order]
+            found.append(multiple_choice.Task(shape, tuple(asked[n] for n in order), tuple(shots), self.instruction, scoring=self.scoring))
+        return found
+
+    def _shots(self, shown: list[Item], itself: int, draw: numpy.random.Generator) -> tuple[Item, ...]:
+        drawn = draw.choice(len(shown), size=min(len(shown), self.shots + 1), replace=False)
+        return tuple(shown[int(place)] for place in drawn if place != itself)[: self.shots]
+
+    def _scores(self, found: Found, shares: dict[str, float], count: int, subject: str) -> Scores:
+        import numpy
+        import polars as pl
+
+        seed, better = context().seed or 0, {"spread": "lower"}
+        looked = numpy.flatnonzero(found.pulled)
+        means = found.right[looked] / found.pulled[looked]
+        shares |= {"mean_accuracy": float(means.mean())}
+        rows = [
+            Score(subject=subject, metric=name, value=value, unit="share", n=count, better=better.get(name, "higher"), seed=seed)
+            for name, value in shares.items()
+        ]
+        rows.append(Score(subject=subject, metric="calls", value=float(found.calls), unit="calls", better="none", seed=seed))
+        of_formats = {"metric": ["mean_accuracy"] * len(looked), "item": looked, "value": means, "weight": numpy.ones(len(looked))}
+        return Scores.write(context().output("scores"), rows, pl.DataFrame(of_formats))
