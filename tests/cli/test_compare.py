@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -259,3 +260,11 @@ def test_two_compares_at_once_share_their_steps(tmp_path: Path, recipe: Path) ->
     assert (tmp_path / "count").read_text() == "+\n" * 3
     assert same_answer(*outs)
     assert outs[0]["run"] != outs[1]["run"]
+
+
+def test_what_is_never_reached_is_said_so() -> None:
+    from paredown.cli.screen import number
+
+    assert [number(math.inf, unit) for unit in ("FLOPs", "s", "")] == ["never", "never", "inf"]
+    assert number(math.nan, "s") == "nan"
+    assert number(1.5, "s") == "1.5 s"

@@ -224,3 +224,21 @@ def test_a_step_that_asks_is_told_all_that_its_inputs_were_made_from(tmp_path: P
     shutil.rmtree(folder)
     again = run(BILL, tmp_path / "w", jobs)[1]
     assert json.loads((again[plan.names("", 1)["bill"]].folder / "scores" / "bill.json").read_text()) == expected
+
+
+def test_names_of_an_arm_stand_as_the_recipe_orders_them_though_another_arm_makes_a_step_first() -> None:
+    """What an arm made last decides what it cost: here `last`, whose very step the first arm makes before `other`."""
+    text = """\
+seed: 1
+steps:
+  numbers: {use: toy.numbers, count: 6}
+  one: {use: toy.double, corpus: $numbers, mark: "1"}
+  other: {use: toy.double, corpus: $numbers, mark: "2"}
+  last: {use: toy.double, corpus: $numbers, mark: "3"}
+arms:
+  first: {}
+  second: {last.mark: "1"}
+"""
+    plan = make(recipes.loads(text))
+    assert list(plan.names("second", 1)) == ["numbers", "one", "other", "last"]
+    assert plan.names("second", 1)["last"] == plan.names("second", 1)["one"]

@@ -107,12 +107,13 @@ def answer(found: dict[str, Any]) -> list[str]:
 def verdict_lines(claim: dict[str, Any]) -> list[str]:
     """The verdict, what was claimed, and what it rests on."""
     from paredown.cli.screen import number
+    from paredown.report.numbers import beside
 
     unit = claim["unit"]
     details = []
     if None not in claim["means"]:
         ours, theirs = (number(value, unit) for value in claim["means"])
-        said = f"{claim['arm']} {ours}, {claim['other']} {theirs} {unit}".rstrip()
+        said = f"{claim['arm']} {ours}, {claim['other']} {theirs} {beside(unit)}".rstrip()
         if claim["low"] is not None:
             low, high = _signed(claim["low"], unit), _signed(claim["high"], unit)
             said += f"; difference {_signed(claim['difference'], unit)} (95%: {low} to {high})"
@@ -169,7 +170,9 @@ def _table(found: dict[str, Any], kind: str) -> list[str]:
             text = number(value, unit)
             if kind == "metric" and row["interval"][i]:
                 half = (row["interval"][i][1] - row["interval"][i][0]) / 2
-                text += around + (f"{half:,.0f}" if half >= 10 else f"{half:.2g}")
+                text += around + (
+                    number(half, unit) if unit in ("FLOPs", "s", "bytes") else f"{half:,.0f}" if half >= 10 else f"{half:.2g}"
+                )
             elif kind == "cost" and row["ratios"][i] is not None and row["arm"] != control:
                 text += f" x{row['ratios'][i]:.2f}"
             cells.append(text)

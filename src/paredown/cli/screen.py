@@ -50,6 +50,8 @@ def number(value: float | None, unit: str = "") -> str:
     """A measured value with the digits that it deserves."""
     if value is None:
         return "-"
+    if not numbers.usable(value):
+        return "never" if value == float("inf") and unit in ("FLOPs", "s") else str(value)
     if unit == "FLOPs":
         return f"{value:.2g}".replace("e+", "e")
     if unit == "bytes":

@@ -82,7 +82,7 @@ def build(plan: Plan, records: dict[str, Record], read: Read) -> dict[str, Any]:
     control = next((row["values"] for row in rows if row["arm"] == recipe.control), None)
     for row in rows:
         pairs = zip(row["values"], control or [None] * len(columns), strict=True)
-        row["ratios"] = [v / c if v is not None and c else None for v, c in pairs]
+        row["ratios"] = [v / c if v is not None and c and math.isfinite(v) and math.isfinite(c) else None for v, c in pairs]
     return {"columns": columns, "rows": rows}
 
 

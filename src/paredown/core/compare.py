@@ -184,7 +184,7 @@ def _budget(claim: Claim, plan: Plan, records: dict[str, Record], readings: list
     costs = [[spent(plan, records, reading.key) for reading in row] for row in readings]
     flops = [means.fmean(c["flops"] for c in row) for row in costs]
     extra = ""
-    if claim.budget != "flops" and flops[1] and abs(flops[0] / flops[1] - 1) >= 0.0005:
+    if claim.budget != "flops" and readings[0][0].unit not in UNITS.values() and flops[1] and abs(flops[0] / flops[1] - 1) >= 0.0005:
         extra = f"{flops[0] / flops[1] - 1:+.1%} FLOPs in {claim.arm}"
     if not claim.budget:
         return None, extra

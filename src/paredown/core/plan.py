@@ -85,7 +85,8 @@ class Plan:
         for task in self.tasks.values():
             for arm, seed, name in task.cells:
                 found.setdefault((arm, seed), {})[name] = task.key
-        return found
+        ordered = {cell: [name for name in self.recipe.arms[cell[0]] if name in keys] for cell, keys in found.items()}
+        return {cell: {name: found[cell][name] for name in names} for cell, names in ordered.items()}
 
     def shared(self, task: Task) -> bool:
         return len(task.arms) == len(self.recipe.arms)
