@@ -30,6 +30,7 @@ def test_a_permutation_is_well_mixed():
     assert abs(np.abs(np.diff(found)).mean() / 10_000 - 1 / 3) < 0.02
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 500), st.integers(0, 5), st.floats(0, 1, exclude_max=True)), max_size=40))
 def test_permutations_of_several_sizes_at_once_are_those_one_by_one(asked):
     index = np.array([int(place * size) for size, _, place in asked], dtype=np.int64)
@@ -38,6 +39,7 @@ def test_permutations_of_several_sizes_at_once_are_those_one_by_one(asked):
     assert permuted_each(index, sizes, seeds).tolist() == one_by_one
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.floats(0, 1), st.integers(0, 99), st.integers(1, 50))
 def test_a_round_draws_distinct_rows_and_rounds_differ(rows, share, seed, size):
     count = max(1, round(share * rows))
@@ -47,6 +49,7 @@ def test_a_round_draws_distinct_rows_and_rounds_differ(rows, share, seed, size):
     assert np.concatenate(pieces).tolist() == whole.ravel().tolist()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=30), st.integers(0, 500))
 def test_parts_sum_to_the_total_and_are_within_one_of_their_share(sizes, total):
     whole = sum(sizes)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paredown.artifacts.examples import Examples
@@ -49,6 +49,7 @@ def stream(sampler: Any, rows: Rows, places: int, size: int = 1, seed: int = 3) 
 SHAPES = st.tuples(st.integers(1, 80), st.floats(0.01, 1), st.integers(0, 9), st.integers(1, 17))
 
 
+@settings(deadline=None)
 @given(SHAPES)
 def test_no_replacement_counts_differ_by_one_at_most(shape: tuple[int, float, int, int]) -> None:
     rows, fraction, seed, size = shape
@@ -66,6 +67,7 @@ def test_a_permutation_that_is_used_up_within_a_round_is_followed_by_a_fresh_one
     assert len(read[9:12]) == round_size(10, 0.3)
 
 
+@settings(deadline=None)
 @given(SHAPES)
 def test_no_replacement_reads_what_plain_shuffling_reads(shape: tuple[int, float, int, int]) -> None:
     rows, fraction, seed, size = shape
@@ -73,6 +75,7 @@ def test_no_replacement_reads_what_plain_shuffling_reads(shape: tuple[int, float
         assert stream(sampler, Rows(rows), 3 * rows, size, seed).tolist() == stream(Shuffled(), Rows(rows), 3 * rows, size, seed).tolist()
 
 
+@settings(deadline=None)
 @given(SHAPES)
 def test_rounds_with_replacement_are_distinct_rows_drawn_anew(shape: tuple[int, float, int, int]) -> None:
     rows, fraction, seed, size = shape
@@ -94,6 +97,7 @@ def test_coverage_with_replacement_is_the_closed_form() -> None:
     assert abs(counts.var() / (40 * share * (1 - share)) - 1) < 0.1, "every row is as likely as any other"
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.floats(0.2, 1), st.integers(0, 5), st.integers(1, 13))
 def test_stratified_rounds_hold_the_quotas_and_each_class_is_used_up_before_it_comes_again(sizes, fraction, seed, size) -> None:
     labels = tuple(np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes)).tolist())
@@ -115,6 +119,7 @@ def test_stratified_rounds_hold_the_quotas_and_each_class_is_used_up_before_it_c
         assert seen.max() - seen.min() <= 1
 
 
+@settings(deadline=None)
 @given(SHAPES)
 def test_static_rounds_are_always_of_the_same_rows(shape: tuple[int, float, int, int]) -> None:
     rows, fraction, seed, size = shape

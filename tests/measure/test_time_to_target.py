@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_runs import run  # type: ignore[import-not-found]
 
@@ -30,6 +30,7 @@ def test_the_first_point_that_reaches_the_target_counts(target: float, cost: flo
     assert first_cost(COSTS, [-v for v in VALUES], -target) == cost
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=12), st.floats(0, 1), st.floats(0, 1))
 def test_a_higher_target_is_never_reached_earlier(values: list[float], one: float, other: float) -> None:
     costs = [float(n) for n in range(len(values))]

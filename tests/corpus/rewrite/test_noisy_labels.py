@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paredown.artifacts.examples import Examples
@@ -15,6 +15,7 @@ from paredown.core.errors import UserError
 from paredown.corpus.rewrite.noisy_labels import NoisyLabels, with_noise
 
 
+@settings(deadline=None)
 @given(st.integers(2, 5), st.integers(1, 60), st.floats(0, 1), st.integers(0, 9))
 def test_exactly_the_share_is_wrong(classes: int, rows: int, share: float, seed: int) -> None:
     labels = 3 * (np.arange(max(rows, classes)) % classes)

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -119,6 +119,7 @@ def test_features_are_what_enters_the_last_layer(tmp_path: Path) -> None:
 # choosing by place --------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.integers(0, 999), st.integers(1, 12), st.integers(1, 3))
 def test_herding_is_the_greedy_choice_by_brute_force(seed: int, rows: int, width: int) -> None:
     table = np.random.default_rng(seed).normal(size=(rows, width))
@@ -134,6 +135,7 @@ def test_herding_is_the_greedy_choice_by_brute_force(seed: int, rows: int, width
         assert distance(chosen[: number + 1]) == pytest.approx(best, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 999), st.integers(2, 10), st.integers(1, 4))
 def test_k_center_is_the_farthest_point_and_at_most_twice_the_best_radius(seed: int, rows: int, count: int) -> None:
     table = np.random.default_rng(seed).normal(size=(rows, 2))
@@ -238,6 +240,7 @@ def test_events_survive_a_stop(tmp_path: Path) -> None:
 # choosing -----------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.floats(0.01, 1), st.booleans(), st.integers(0, 9))
 def test_as_many_stay_as_asked_and_of_every_label_its_share(labels: list[int], fraction: float, balanced: bool, seed: int) -> None:
     own, scores = np.array(labels), np.random.default_rng(seed).normal(size=len(labels))
