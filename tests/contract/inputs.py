@@ -38,6 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # knobs that a strategy must be given; 
     "prune.wanda_sp": {"calibration_tokens": 512},
     "prune.experts": {"calibration_tokens": 512},
     "prune.layers": {"calibration_tokens": 512, "sparsity": 0.5},
+    "infer.answerers.endpoint": {"base_url": "http://127.0.0.1:9/v1", "model": "m", "prices": {"prompt": 1.0, "completion": 2.0}},
     "infer.answerers.local": {"model": "$model"},
     "measure.formatspread": {
         "fields": ["label"],

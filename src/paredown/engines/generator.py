@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from paredown.artifacts.model import Model
 from paredown.core.context import Context, context
-from paredown.core.errors import DataError, UserError
+from paredown.core.errors import DataError, PareError, UserError
 from paredown.engines.answer_store import STORE, Store
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ class Tray(Protocol):
     def put(self, answers: Sequence[tuple[int, Answer]]) -> None:
         """Answers by the number of their question, stored together or not at all. Any thread may call it."""
 
-    def report(self, retries: int = 0) -> None:
-        """Say how far it is; called in the thread that asked, now and then. It raises KeyboardInterrupt where the user stopped the run."""
+    def report(self, retries: int = 0, note: str = "") -> None:
+        """Say how far it is; called now and then in the thread that asked. Raises KeyboardInterrupt where the user stopped the run."""
 
 
 class Backend(Protocol):
@@ -168,11 +168,14 @@ class Generator:
                     if tray.keys:
                         self.backend.ask([distinct[key] for key in tray.keys], sampling, tray)
                 if lost := [key for key in tray.keys if key not in found]:
-                    raise DataError(f"{len(lost)} questions were not answered", where=self.identity, kept=f"{len(found)} answers")
+                    raise DataError(f"{len(lost)} questions were not answered", where=self.identity)
                 if len(found) < len(distinct):
                     self.step.progress(len(found), len(distinct), "answers", "another process asks for the rest; waiting")
                     time.sleep(WAIT)
             tray.report()
+        except PareError as error:
+            error.kept = error.kept or f"{len(found):,} of {len(distinct):,} answers, which are not asked for again"
+            raise
         finally:
             self._count(questions, found, stored)
         return [found[key] for key in keys]
@@ -221,10 +224,11 @@ class _Tray:
             self.found[self.keys[number]] = answer
             self.spent += self.generator.backend.price(answer) or 0.0
 
-    def report(self, retries: int = 0) -> None:
+    def report(self, retries: int = 0, note: str = "") -> None:
         usage = self.generator.usage
         usage.retries += retries
-        notes = [f"{self.spent:,.2f} {usage.currency}" if self.spent else "", f"{usage.retries} tried again" if usage.retries else ""]
+        money = f"{self.spent:,.2f} {usage.currency}" if self.spent else ""
+        notes = [note, money, f"{usage.retries} tried again" if usage.retries else ""]
         self.generator.step.progress(len(self.found), self.total, "answers", ", ".join(filter(None, notes)))
 
 
