@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -101,8 +102,12 @@ class Examples(Artifact):
         return f"{self.rows:,} examples"
 
     @classmethod
-    def write(cls, path: Path, frame: polars.DataFrame) -> Examples:
+    def write(cls, path: Path, frame: polars.DataFrame, like: Examples | None = None) -> Examples:
+        """Write rows; `like` are examples whose rows these are, so that what describes those (tables, words) describes these."""
         path.mkdir(parents=True, exist_ok=True)
+        for name in (cls.TABLE, "tokenizer.json"):
+            if like is not None and (like.path / name).exists():
+                shutil.copyfile(like.file(name), path / name)
         packed = {column.name: column.to_numpy() for column in frame if _packable(column)}
         little = {name: values.astype(values.dtype.newbyteorder("<"), copy=False) for name, values in packed.items()}
         kinds = {name: {"shape": values.shape[1:], "dtype": values.dtype.str} for name, values in little.items()}

@@ -110,12 +110,12 @@ def divide(examples: Examples, chosen: Array, rule: str, keep_rejected: bool, sc
     stays = np.zeros(frame.height, dtype=bool)
     stays[chosen] = True
     here.drop(rule, int(frame.height - stays.sum()))
-    kept = Examples.write(here.output("kept"), frame.filter(pl.Series(stays, dtype=pl.Boolean)))
+    kept = Examples.write(here.output("kept"), frame.filter(pl.Series(stays, dtype=pl.Boolean)), examples)
     if not keep_rejected:
         return ChosenExamples(kept)
     gone = frame if scores is None else frame.with_columns(pl.Series("score", scores))
     gone = gone.filter(~pl.Series(stays, dtype=pl.Boolean)).with_columns(pl.lit(rule).alias("reason"))
-    return ChosenExamples(kept, Examples.write(here.output("rejected"), gone))
+    return ChosenExamples(kept, Examples.write(here.output("rejected"), gone, examples))
 
 
 def labelled(examples: Examples) -> Array:

@@ -56,10 +56,7 @@ class LocalModel:
     def module(self) -> PreTrainedModel:
         from paredown.engines import scoring
 
-        module = scoring.load(self.model, self.precision)
-        if not hasattr(module, "get_input_embeddings"):
-            raise UserError(f"{type(module).__name__} is no language model: it cannot answer questions", where=str(self.model.path))
-        return module
+        return scoring.load(self.model, self.precision)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:

@@ -175,3 +175,9 @@ def test_what_a_column_holds_is_inferred():
     for kind, columns in cases.items():
         for values in columns:
             assert table_files.inferred(pl.Series(values)) == kind, values
+
+
+def test_columns_may_be_called_as_the_columns_of_examples_are(tmp_path):
+    found, _ = read(tmp_path, "label,table,cells,outcome\n1.5,a,x,yes\n2.5,b,y,no\n")
+    assert cells_of(found.train).rows() == [(1.5, "a", "x"), (2.5, "b", "y")]
+    assert found.train.frame()["label"].to_list() == [1, 0]
