@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 import tiny_models as tiny
 import torch
 
+from paredown.core.catalog import build
 from paredown.core.context import Context
 from paredown.core.errors import DataError, UserError
 from paredown.engines import answer_store
@@ -22,6 +24,7 @@ from paredown.engines.answer_store import STORE, Store
 from paredown.engines.generator import Answer, Question, Sampling, answer_key, cut_at_stop, opened
 from paredown.engines.local_answers import LocalModel, shared
 from paredown.engines.parts import Answerer
+from paredown.infer.answerers.local import Local
 
 
 class Echo:
@@ -269,8 +272,6 @@ def test_nothing_is_loaded_where_all_is_stored(model, tmp_path, monkeypatch):
 
 
 def test_a_local_model_is_known_by_its_content(model, tmp_path):
-    import shutil
-
     shutil.copytree(model.path, tmp_path / "copy")
     copy = type(model)(tmp_path / "copy")
     assert LocalModel(copy).identity == LocalModel(model).identity
@@ -292,3 +293,23 @@ def test_cutting_and_sharing():
     assert cut_at_stop("abc", ("x", "")) is None
     assert shared([1, 2, 3], [1, 2, 4], [1, 2]) == 2
     assert shared([1], [2]) == 0
+
+
+@pytest.mark.parametrize("how", ["prepack", "pad_batch", "length_sorted", "one_by_one"])
+def test_many_questions_with_options_are_read_together_and_scored_alone(model, tmp_path, how):
+    """Whatever goes through the model together, each option has the probability that it has alone; what is shared is read once."""
+    questions = [Question(prompt, options=options) for prompt, options in (
+        ("once upon a time there was a", (" cat", " dog", " dog house")), ("x", ("y", "zz")), ("once upon a time", (" there", " is")),
+    )]  # fmt: skip
+    with opened(Local(model=model, prefill=build(f"infer.{how}"), batch_tokens=40), step(tmp_path)) as generator:
+        together = generator.answer(questions)
+    (tmp_path / "alone").mkdir()
+    with opened(Local(model=model, prefill=build("infer.one_by_one")), step(tmp_path / "alone")) as generator:
+        for question, answer in zip(questions, together, strict=True):
+            assert answer.logprobs == pytest.approx(generator.answer([question])[0].logprobs, abs=1e-4)
+    first = together[0]
+    begin = 1 + len("once upon a time there was a ")  # of all three; what two of them share behind it is too short to be worth it
+    assert first.prompt_tokens == 3 * begin + 2 + 2 + 8  # the last token of each is only predicted
+    assert first.cached_tokens == 2 * begin
+    assert first.option_tokens == (4, 4, 10)
+    assert together[1].cached_tokens == 0

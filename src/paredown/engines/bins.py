@@ -13,6 +13,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 Row = list[int]
 Pass = list[Row]
+Method = Literal["best_fit", "exact"]
 NODES = 2000  # nodes of the search tree after which the integer programme gives the best packing so far; a count, so that it is the same every time
 
 
@@ -87,7 +88,7 @@ def prepacked(
     tokens: int,
     *,
     capacity: int | None = None,
-    method: Literal["best_fit", "exact"] = "best_fit",
+    method: Method = "best_fit",
     gain: float = 1.1,
     spare: int = 0,
 ) -> list[Pass]:

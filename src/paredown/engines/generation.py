@@ -150,7 +150,7 @@ def generate(
 
     A row also ends where `ended` says so; the ids that made it say so stay.
 
-    how: which prompts go through the model together; default all, padded to the longest.
+    how: which prompts go through the model together; default packed.
     """
     rules = Rules(new_tokens, stop, choose, ended)
     if not prefill.keeps(module):
@@ -158,8 +158,7 @@ def generate(
     if how is not None:
         begun = how.begin(module, prompts, new_tokens)
     else:
-        everything = [[[number] for number in range(len(prompts))]]
-        begun = prefill.begin(module, prompts, lambda texts: prefill.padded(module, texts, everything, keep=True), new_tokens)
+        begun = prefill.begin(module, prompts, lambda texts: prefill.prepacked(module, texts, keep=True), new_tokens)
     return decode(module, begun, rules)
 
 

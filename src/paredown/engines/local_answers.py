@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from paredown.engines.generation import AnswerFlops
+    from paredown.engines.option_scores import Options
+    from paredown.engines.parts import Prefill
+    from paredown.engines.prefill import Reading, Text
 
 BATCH_TOKENS = 4096
 GAP = re.compile(SENTINEL.format(r"\d+"))
@@ -34,8 +37,17 @@ class LocalModel:
 
     currency = ""
 
-    def __init__(self, model: Model, *, batch_tokens: int = BATCH_TOKENS, precision: str = "stored", mode: str = "auto") -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        batch_tokens: int = BATCH_TOKENS,
+        precision: str = "stored",
+        mode: str = "auto",
+        prefill: Prefill | None = None,
+    ) -> None:
         self.model = model
+        self.prefill = prefill  # how prompts are read together
         self.mode = mode
         self.batch_tokens = batch_tokens  # padded tokens of a batch, new ones too; a single prompt may be longer
         self.precision = precision
@@ -142,8 +154,9 @@ class LocalModel:
                 uniforms = np.stack([np.random.default_rng(seed_of(asked[place][1], sampling)).random(new) for place in places])
                 choose = generation.sampled(uniforms, sampling.temperature, sampling.top_k, sampling.top_p)
             made = generation.generate(
-                self.module, [kept[p] for p in places], new_tokens=new, stop=stop, choose=choose, ended=ended if sampling.stop else None
-            )
+                self.module, [kept[p] for p in places], new_tokens=new, stop=stop, choose=choose, ended=ended if sampling.stop else None,
+                how=self.prefill,
+            )  # fmt: skip
             seconds = (time.perf_counter() - begun) / len(places)
             answers = []
             for place, ids in zip(places, made, strict=True):
@@ -163,57 +176,70 @@ class LocalModel:
             tray.report()
 
     def _score(self, asked: list[tuple[int, Question]], tray: Tray) -> None:
-        import torch
+        if not asked:
+            return
+        from paredown.engines import encoder_decoders, option_scores
 
-        from paredown.engines import encoder_decoders
-
-        if asked:
-            encoder_decoders.refuse(self.module, "the log-probability of an option")
-        for number, question in asked:
+        encoder_decoders.refuse(self.module, "the log-probability of an option")
+        both_ways = encoder_decoders.reads_both_ways(self.module)
+        prepared = [self._options(question) for _, question in asked]
+        stretches = [options.stretches(both_ways) for options, _ in prepared]
+        computed = [sum(end - first for first, end in each) for each in stretches]
+        for places in self._in_order(computed):
             begun = time.perf_counter()
-            prompt = self.encode(question.prompt)
-            rows = [self._joined(question.prompt, option) for option in question.options]
-            start = min(
-                shared(prompt, *rows), *(len(row) - 1 for row in rows)
-            )  # the first id that differs between the options, or is theirs
-            if start < 1:
-                raise UserError("nothing stands before the options", where=repr(question.options), todo="give a prompt")
-            length = self.context + 1  # the last id is only predicted
-            cut = max(0, max(map(len, rows)) + len(self._mode(prompt)) - length)
-            if cut >= start:
-                raise UserError(
-                    f"an option is longer than the model's context of {self.context:,} tokens", where=repr(question.options)[:200]
+            scores = option_scores.log_probabilities(self.module, [prepared[place][0] for place in places], self._read)
+            seconds = (time.perf_counter() - begun) / len(places)
+            answers = []
+            for place, logprobs in zip(places, scores, strict=True):
+                options, cut = prepared[place]
+                read = sum(len(row) - 1 for row in options.rows)
+                answer = Answer(
+                    logprobs=logprobs,
+                    option_tokens=tuple(len(row) - options.start for row in options.rows),
+                    prompt_tokens=read,
+                    cached_tokens=read - computed[place],
+                    seconds=seconds,
+                    flops=sum(self.flops(end, 0) - self.flops(first, 0) for first, end in stretches[place]),
+                    cut_tokens=cut,
                 )
-            mode = self._mode(prompt)
-            rows, start = [[*mode, *row[cut:]] for row in rows], start - cut + len(mode)
-            scores: list[float] = []
-            for first in range(0, len(rows), many := max(1, self.batch_tokens // max(map(len, rows)))):
-                part = rows[first : first + many]
-                width = max(map(len, part)) - 1
-                ids = torch.zeros((len(part), width), dtype=torch.long)
-                for place, row in enumerate(part):  # padded on the right, where a causal model cannot look
-                    ids[place, : len(row) - 1] = torch.tensor(row[:-1])
-                more = {}
-                if encoder_decoders.reads_both_ways(self.module):
-                    more["attention_mask"] = encoder_decoders.prefix_mask(
-                        torch.full((len(part),), start, device=self.module.device), width, self.module.dtype
-                    )
-                with torch.inference_mode():
-                    logits = self.module(input_ids=ids.to(self.module.device), use_cache=False, **more).logits
-                for place, row in enumerate(part):
-                    said = logits[place, start - 1 : len(row) - 1].float().log_softmax(-1)
-                    wanted = torch.tensor(row[start:], device=said.device)
-                    scores.append(float(said.gather(1, wanted[:, None]).double().sum()))
-            answer = Answer(
-                logprobs=tuple(scores),
-                option_tokens=tuple(len(row) - start for row in rows),
-                prompt_tokens=sum(len(row) - 1 for row in rows),
-                seconds=time.perf_counter() - begun,
-                flops=sum(self.flops(len(row) - 1, 0) for row in rows),
-                cut_tokens=cut,
-            )
-            tray.put([(number, answer)])
+                answers.append((asked[place][0], answer))
+            tray.put(answers)
             tray.report()
+
+    def _options(self, question: Question) -> tuple[Options, int]:
+        """The rows that are read for a question, and how many tokens of its prompt's beginning did not fit.
+
+        Raises:
+            UserError: nothing stands before the options, or one of them is longer than the model's context.
+        """
+        from paredown.engines.option_scores import Options
+
+        prompt = self.encode(question.prompt)
+        mode = self._mode(prompt)
+        rows = [self._joined(question.prompt, option) for option in question.options]
+        start = min(shared(prompt, *rows), *(len(row) - 1 for row in rows))  # the first id that differs between the options, or is theirs
+        if start < 1:
+            raise UserError("nothing stands before the options", where=repr(question.options), todo="give a prompt")
+        cut = max(0, max(map(len, rows)) + len(mode) - (self.context + 1))  # the last id is only predicted
+        if cut >= start:
+            raise UserError(f"an option is longer than the model's context of {self.context:,} tokens", where=repr(question.options)[:200])
+        return Options([[*mode, *row[cut:]] for row in rows], start - cut + len(mode)), cut
+
+    def _in_order(self, sizes: Sequence[int]) -> Iterator[list[int]]:
+        """Places in the order asked, in batches; the rest is cut the same way whatever went before."""
+        batch: list[int] = []
+        for place, size in enumerate(sizes):
+            if batch and sum(sizes[each] for each in batch) + size > self.batch_tokens:
+                yield batch
+                batch = []
+            batch.append(place)
+        if batch:
+            yield batch
+
+    def _read(self, module: Any, texts: Sequence[Text]) -> Iterator[Reading]:
+        from paredown.engines import prefill
+
+        return self.prefill.read(module, texts) if self.prefill is not None else prefill.prepacked(module, texts)
 
     def _joined(self, prompt: str | tuple[tuple[str, str], ...], option: str) -> list[int]:
         """Ids of the prompt with the option behind it; what a chat says is not cut into tokens anew."""

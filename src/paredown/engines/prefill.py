@@ -60,6 +60,7 @@ __all__ = [
     "takes",
     "way_of",
 ]
+SHARE = 8  # tokens that texts begin with alike from which on it pays to read them once: they cost more than another segment
 PASS_TOKENS = {"cpu": 1024, "cuda": 16384}  # tokens of a forward pass; on 2 cores 512 to 2048 are equally quick, 8192 a tenth slower
 
 
@@ -94,6 +95,19 @@ def packed(
     with segments.attention(module) if way == "segments" else contextlib.nullcontext():
         passes = Passes(module, texts, plan if way != "rows" else _single(plan), limit or pass_tokens(module), way, keep)
         yield from passes.over(trees, Before())
+
+
+def prepacked(
+    module: Any, texts: Sequence[Text], *, tokens: int | None = None, capacity: int | None = None, method: bins.Method = "best_fit",
+    gain: float = 1.1, spare: int = 0, share: int = SHARE, way: Way | None = None, keep: bool = False,
+) -> Iterator[Reading]:  # fmt: skip
+    """Read texts, packed as `bins.prepacked` says, in passes of at most `tokens` tokens (default: by device)."""
+    most = tokens or pass_tokens(module)
+
+    def plan(lengths: list[int]) -> list[bins.Pass]:
+        return bins.prepacked(lengths, most, capacity=capacity, method=method, gain=gain, spare=spare)
+
+    return packed(module, texts, plan, share=share, limit=most, way=way, keep=keep)
 
 
 def _single(plan: Plan) -> Plan:

@@ -43,23 +43,18 @@ class Prepack(Prefill):
     capacity: Count | None = None  # tokens of a row, at least the longest prompt; default just that
     batch_tokens: Count | None = None  # tokens of a forward pass, at least a row; default 1,024 on a CPU, 16,384 on a GPU
     least_gain: Annotated[float, Field(ge=1)] = 1.1  # prompts a row below which nothing is packed
-    share: Annotated[int, Field(ge=0)] = 32  # tokens that prompts must begin with alike for these to be read once; 0 never
+    share: Annotated[int, Field(ge=0)] = 8  # tokens that prompts must begin with alike for these to be read once; 0 never
     attention: Literal["auto", "segments", "mask", "rows"] = "auto"  # prompt by prompt, under a mask (as published), unpacked; auto tries
     drop_last: bool = False  # as published: the last token of a prompt goes through in a step of decoding of its own
     spare_slot: bool = False  # as published: rows are packed by l tokens though l - 1 go in, so that a slot is lost with every prompt
 
     def read(self, module: Any, texts: Sequence[Text], *, keep: bool = False) -> Iterator[Reading]:
-        from paredown.engines import bins, prefill
+        from paredown.engines import prefill
 
-        most = self.batch_tokens or prefill.pass_tokens(module)
-
-        def plan(lengths: list[int]) -> list[bins.Pass]:
-            return bins.prepacked(
-                lengths, most, capacity=self.capacity, method=self.packing, gain=self.least_gain, spare=int(self.spare_slot)
-            )
-
-        way = None if self.attention == "auto" else self.attention
-        return prefill.packed(module, texts, plan, share=self.share, limit=most, way=way, keep=keep)
+        return prefill.prepacked(
+            module, texts, tokens=self.batch_tokens, capacity=self.capacity, method=self.packing, gain=self.least_gain,
+            spare=int(self.spare_slot), share=self.share, way=None if self.attention == "auto" else self.attention, keep=keep,
+        )  # fmt: skip
 
     def begin(self, module: Any, prompts: Sequence[Sequence[int]], more: int) -> Begun:
         from paredown.engines import prefill

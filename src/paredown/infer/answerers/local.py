@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pydantic import Field
+
 from paredown.artifacts.model import Model
+from paredown.core.catalog import build
 from paredown.core.strategy import Count
-from paredown.engines.parts import Answerer
+from paredown.engines.parts import Answerer, Prefill
 
 if TYPE_CHECKING:
     from paredown.engines.generator import Backend
@@ -26,6 +29,7 @@ class Local(Answerer):
     extras: ClassVar[tuple[str, ...]] = ("train",)
 
     model: Model  # what answers
+    prefill: Prefill = Field(default_factory=lambda: build("infer.prepack"))  # how prompts of different lengths are read together
     batch_tokens: Count = 4096  # tokens of the prompts and answers that are worked on at once, padding counted
     precision: Literal["float32", "bfloat16", "stored"] = "stored"  # weights and arithmetic; "stored" as the model's files are
     # token put before each prompt for a model trained on several kinds of denoising, such as [S2S]; auto: the model's own for going
@@ -35,4 +39,4 @@ class Local(Answerer):
     def open(self) -> Backend:
         from paredown.engines.local_answers import LocalModel
 
-        return LocalModel(self.model, batch_tokens=self.batch_tokens, precision=self.precision, mode=self.mode)
+        return LocalModel(self.model, batch_tokens=self.batch_tokens, precision=self.precision, mode=self.mode, prefill=self.prefill)
