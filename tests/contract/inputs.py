@@ -18,6 +18,7 @@ from paredown.artifacts.tokens import END_OF_TEXT, Tokenizer, Tokens
 from paredown.core import catalog
 from paredown.core.artifact import Artifact
 from paredown.core.strategy import Part, Strategy, alternatives
+from paredown.engines.parts import Answerer
 
 VOCAB = 300
 SETTINGS: dict[str, dict[str, Any]] = {  # knobs that a strategy must be given; everything else runs with its defaults
@@ -89,7 +90,7 @@ def inputs(strategy: Strategy, kind: str, folder: Path, choice: str = "") -> dic
 def examples_alone(annotations: dict[str, Any]) -> bool:
     """Whether a model must be a classifier: what it works on can only be examples."""
     kinds = [kind for annotation in annotations.values() for kind in alternatives(annotation)]
-    return Examples in kinds and Tokens not in kinds
+    return Examples in kinds and Tokens not in kinds and Answerer not in kinds
 
 
 def settings(name: str, folder: Path) -> dict[str, Any]:

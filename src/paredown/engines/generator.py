@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -214,6 +215,10 @@ class _Tray:
         self.spent = 0.0
 
     def put(self, answers: Sequence[tuple[int, Answer]]) -> None:
+        if any(math.isnan(value) for _, answer in answers for value in answer.logprobs):
+            raise DataError(
+                "the log-probability of an option is no number", where=self.generator.identity, todo="look at the model's weights"
+            )
         self.generator.store.put([(self.keys[number], vars(answer)) for number, answer in answers], self.generator.identity)
         for number, answer in answers:
             self.found[self.keys[number]] = answer

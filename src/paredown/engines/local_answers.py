@@ -68,7 +68,10 @@ class LocalModel:
     def module(self) -> PreTrainedModel:
         from paredown.engines import scoring
 
-        return scoring.load(self.model, self.precision)
+        module = scoring.load(self.model, self.precision)
+        if not hasattr(module, "get_input_embeddings"):
+            raise UserError(f"{type(module).__name__} is no language model: it cannot answer questions", where=str(self.model.path))
+        return module
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
