@@ -50,6 +50,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # knobs that a strategy must be given; 
         "batch": 2,
         "shots": 0,
     },
+    "tune.reconstruct": {"calibration_tokens": 512, "length": 32, "steps": 4, "checkpoint_seconds": 0.01},
     "measure.speed": {"length": 16, "new_tokens": 4, "repeats": 2},
 }
 KINDS = ("sound", "empty", "one", "odd", "nan")

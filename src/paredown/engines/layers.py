@@ -104,7 +104,7 @@ class Block:
 
     number: int
     name: str
-    parameters: dict[str, Tensor]
+    parameters: dict[str, Tensor] = field(default_factory=dict)
     layers: dict[int, Layer] = field(default_factory=dict)  # by the address of the weight
     edited: list[Layer] = field(default_factory=list)  # in order of use
     notes: dict[str, Any] = field(default_factory=dict)  # what an editor wants to know at the end, as JSON
@@ -245,6 +245,7 @@ class Walker(TorchFunctionMode):
         whole = skeleton(model)
         self.module = getattr(whole, "base_model", whole)
         self.device = device()
+        self.single = self.device.type == "cpu"  # compute in fp32: on a CPU it is the fast format
         self.pieces = layout(self.module, files)
         self.blocks = find_blocks(self.module)
         if not self.blocks:
@@ -271,9 +272,7 @@ class Walker(TorchFunctionMode):
         inside = tuple(f"{name}." for name in self.blocks)
         for name, child in self.module.named_modules():
             if name in self.blocks:
-                child.register_forward_pre_hook(
-                    lambda _, args, more, name=name: self.enter(name, args[0] if args else more["hidden_states"]), with_kwargs=True
-                )
+                child.register_forward_pre_hook(lambda _, args, more, name=name: self.enter(name, args, more), with_kwargs=True)
                 child.register_forward_hook(lambda *got, name=name: self.leave(name, got[-1]))
             elif not name.startswith(inside) and any(True for _ in child.parameters(recurse=False)):
                 child.register_forward_pre_hook(lambda child, _, name=name: self.load(child, name, self.files.tensor, recurse=False))
@@ -283,24 +282,30 @@ class Walker(TorchFunctionMode):
         context().charge(flops=self.flops, how="matrix products of one calibration pass, counted", tokens=ids.numel())
 
     def load(self, module: Any, name: str, get: Callable[[str], Tensor], *, recurse: bool) -> None:
-        """Give a module its weights: fp32 on a CPU, where that is the fast format, and as stored on a GPU."""
+        """Give a module its weights, in fp32 or as they are stored."""
         tensors = {}
         for short, like in module.state_dict(keep_vars=True).items():
             full = f"{name}.{short}" if name else short
             if recurse or "." not in short:
-                dtype = torch.float32 if self.device.type == "cpu" else self.files.dtype(self.pieces[full][0].key)
+                dtype = torch.float32 if self.single else self.files.dtype(self.pieces[full][0].key)
                 tensors[short] = read(get, self.pieces[full], like, dtype, self.device)
         module.load_state_dict(tensors, assign=True, strict=recurse)
 
     def unload(self, module: Any) -> None:
         module.load_state_dict({name: value.to("meta") for name, value in module.state_dict().items()}, assign=True)
 
-    def enter(self, name: str, before: Tensor | None = None) -> None:
+    def rework(self, block: Block, args: tuple[Any, ...], more: dict[str, Any]) -> None:
+        """For walks that change a block as a whole, before it is called with these arguments."""
+
+    def enter(self, name: str, args: tuple[Any, ...] = (), more: dict[str, Any] | None = None) -> None:
         """Load a block and count what it costs."""
         self._bring(name)
-        self.before = before if self.see is not None else None
         if not self.calibrating:
             return
+        if self.see is not None:
+            self.before = args[0] if args else (more or {})["hidden_states"]
+        if self.block is not None:
+            self.rework(self.block, args, more or {})
         self.kind = self.block is not None, tuple(value.shape for value in self.blocks[name].state_dict().values())
         if self.kind not in self.costs:  # blocks of the same shapes cost the same, and the counter slows every small step down
             self.counter = self.counting.enter_context(counter())
@@ -317,9 +322,17 @@ class Walker(TorchFunctionMode):
         self.load(module, name, self.files.tensor, recurse=True)
         if saved and saved.exists():
             return
-        self.block = Block(number, name, {f"{name}.{short}": value for short, value in module.state_dict().items()})
-        for short, parameter, weight in linear_layers(module):
-            self.block.layers[weight.data_ptr()] = Layer(short, self.block, weight.detach(), f"{name}.{parameter}")
+        self.block = Block(number, name)
+        self.register(self.block)
+
+    def register(self, block: Block) -> None:
+        """Note where the weights of the block in memory lie now."""
+        module = self.blocks[block.name]
+        block.parameters = {f"{block.name}.{short}": value for short, value in module.state_dict().items()}
+        block.layers = {
+            weight.data_ptr(): Layer(short, block, weight.detach(), f"{block.name}.{parameter}")
+            for short, parameter, weight in linear_layers(module)
+        }
 
     def leave(self, name: str, output: Any = None) -> None:
         """Edit what was not reached, save the block, and let it go."""
