@@ -25,11 +25,11 @@ $(VENV)/.base: constraints.txt
 	touch $@
 
 $(VENV)/.run: $(VENV)/.base pyproject.toml
-	$(PIP) -e ".[train,report,prune,vision,text]"
+	$(PIP) -e ".[train,report,prune,vision,text,search]"
 	touch $@
 
 $(VENV)/.test: $(VENV)/.base pyproject.toml
-	$(PIP) -e ".[train,report,prune,vision,text,llm,hub,ray,dev]"
+	$(PIP) -e ".[train,report,prune,vision,text,search,llm,hub,ray,dev]"
 	touch $@
 
 clean:

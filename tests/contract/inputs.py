@@ -40,6 +40,8 @@ SETTINGS: dict[str, dict[str, Any]] = {  # knobs that a strategy must be given; 
     "prune.layers": {"calibration_tokens": 512, "sparsity": 0.5},
     "infer.answerers.endpoint": {"base_url": "http://127.0.0.1:9/v1", "model": "m", "prices": {"prompt": 1.0, "completion": 2.0}},
     "infer.answerers.local": {"model": "$model"},
+    "measure.choices": {"question": "label", "answer": "label", "options": ["0", "1", "2"], "items": 4},
+    "infer.embedders.sentence": {"model": "a-name-on-the-hub"},
     "measure.formatspread": {
         "fields": ["label"],
         "answer": "label",

@@ -25,6 +25,7 @@ LIBRARIES = {
     "prune": ("torch-pruning",),
     "vision": ("pillow", "scikit-learn"),
     "text": ("scikit-learn",),
+    "search": ("faiss-cpu", "sentence-transformers"),
     "tables": ("scikit-learn",),
     "llm": (),  # what a server answers does not depend on the client
 }

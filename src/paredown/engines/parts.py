@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from paredown.artifacts.examples import Examples
     from paredown.artifacts.tokens import Tokens
+    from paredown.engines.choosing import Ask, Chooser, Item
+    from paredown.engines.embedder import Embedding
     from paredown.engines.generator import Backend
     from paredown.engines.prefill import Begun, Reading, Text
     from paredown.engines.trainer import State
@@ -177,6 +179,14 @@ class Answerer(Part):
         raise TypeError(f"{self.strategy_name()} defines no open")
 
 
+class Embedder(Part):
+    """What makes texts into vectors: a fitted projection, a model, a server. Opened with `embedder.opened`."""
+
+    def open(self, fitted_on: Sequence[str]) -> Embedding:
+        """Ready to embed; `fitted_on` is what an embedder without a model of its own learns from."""
+        raise TypeError(f"{self.strategy_name()} defines no open")
+
+
 class Prefill(Part):
     """How prompts and texts of different lengths go through a language model together."""
 
@@ -192,3 +202,11 @@ class Prefill(Part):
         from paredown.engines import prefill
 
         return prefill.begin(module, prompts, functools.partial(self.read, module, keep=True), more)
+
+
+class Prompting(Part):
+    """How a question with options is put to whatever answers, and how what comes back becomes a choice."""
+
+    def open(self, known: Sequence[Item], ask: Ask, generator: numpy.random.Generator) -> Chooser:
+        """Ready to choose; `known` are solved items to learn from or to show. What is to be done once, such as chains of thought, is done here."""
+        raise TypeError(f"{self.strategy_name()} defines no open")

@@ -1,0 +1,128 @@
+"""Questions with options, as they are asked and answered: orders of options, letters, votes, and what a frontier is.
+
+An order is a permutation: place p shows option order[p]. Choices are always numbers of options as the item has them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from paredown.artifacts.examples import Examples
+from paredown.core.errors import DataError
+from paredown.engines.generator import Answer, Question, Sampling
+from paredown.engines.multiple_choice import items as read_items
+
+Array = np.ndarray[Any, Any]
+Order = tuple[int, ...]
+Ask = Callable[[Sequence[Question], Sampling], list[Answer]]
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+MARKED = re.compile(r"\[\s*([A-Z])\s*\]")
+FIRST = re.compile(r"\b([A-Z])\b")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question with options."""
+
+    key: str  # what tells it from others, across sets too
+    question: str
+    options: tuple[str, ...]
+    gold: int  # number of the right option
+
+
+class Chooser(Protocol):
+    """A way of prompting, opened."""
+
+    def choose(self, items: Sequence[Item], orders: Sequence[Order], number: int) -> list[int | None]:
+        """An option of each item, shown in the given order; None where the answer could not be read. `number` is the round, from 0."""
+
+
+def items(examples: Examples, question: str, options: str | Sequence[str], answer: str, what: str = "") -> list[Item]:
+    """Rows of Examples as items; `what` makes their keys differ from those of another set.
+
+    Raises:
+        UserError: a column is missing.
+        DataError: an answer is none of its options, an item has one option or too many.
+    """
+    found = []
+    for number, row in enumerate(read_items(examples, (question,), answer, options)):
+        if not 2 <= len(row.options) <= len(LETTERS):
+            raise DataError(
+                f"example {number:,} has {len(row.options)} options; there must be 2 to {len(LETTERS)}", where=str(examples.path)
+            )
+        found.append(Item(f"{what}{number}", row.texts[0], row.options, row.options.index(row.answer)))
+    return found
+
+
+def same(item: Item) -> Order:
+    """The order in which the item has its options."""
+    return tuple(range(len(item.options)))
+
+
+def shuffled_orders(item: Item, count: int, generator: np.random.Generator) -> list[Order]:
+    """`count` random orders, different ones as long as there are any."""
+    size, found = len(item.options), list[Order]()
+    while len(found) < count:
+        drawn = tuple(int(place) for place in generator.permutation(size))
+        if drawn not in found[len(found) // math.factorial(size) * math.factorial(size) :]:
+            found.append(drawn)
+    return found
+
+
+def shown(item: Item, order: Order) -> str:
+    """Question and options as a prompt shows them."""
+    return "\n".join([f"Question: {item.question}", *(f"{LETTERS[place]}. {item.options[option]}" for place, option in enumerate(order))])
+
+
+def letter_of(option: int, order: Order) -> str:
+    return LETTERS[order.index(option)]
+
+
+def option_of(letter: str, order: Order) -> int | None:
+    """The option behind a letter; None for a letter that was not shown."""
+    place = LETTERS.find(letter)
+    return order[place] if 0 <= place < len(order) else None
+
+
+def read(text: str, order: Order) -> int | None:
+    """The option that an answer names: by its last `[X]`, else by a letter that it begins with."""
+    marked = MARKED.findall(text)
+    if marked:
+        return option_of(marked[-1], order)
+    first = FIRST.match(text.strip().removeprefix("Answer:").strip())
+    return option_of(first[1], order) if first else None
+
+
+def majority(votes: Sequence[int | None]) -> int | None:
+    """The option with the most votes; of equals the one that was voted for first. What could not be read does not vote."""
+    counted = Counter(vote for vote in votes if vote is not None)  # in the order of their first votes, which max keeps
+    return max(counted, key=lambda option: counted[option], default=None)
+
+
+def balanced(count: int, letters: int, generator: np.random.Generator) -> list[int]:
+    """Places for the right options of `count` examples: shuffled blocks of all places, so that none is more frequent by more than one."""
+    blocks = [generator.permutation(letters) for _ in range(-(-count // letters))]
+    return [int(place) for place in np.concatenate(blocks)[:count]] if count else []
+
+
+def swapped(item: Item, place: int) -> Order:
+    """The item's own order with the right option and the one at `place` changed over."""
+    order = list(same(item))
+    order[place], order[item.gold] = order[item.gold], order[place]
+    return tuple(order)
+
+
+def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points (cost, quality) that no other beats: none is as cheap and better, nor cheaper and as good; by cost."""
+    found: list[tuple[float, float]] = []
+    for cost, quality in sorted(set(points), key=lambda point: (point[0], -point[1])):
+        if not found or quality > found[-1][1]:
+            found.append((cost, quality))
+    return found

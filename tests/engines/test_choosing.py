@@ -1,0 +1,111 @@
+"""Orders, letters, votes and frontiers against enumeration."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from paredown.artifacts.examples import Examples
+from paredown.core.errors import DataError
+from paredown.engines.choosing import (
+    Item,
+    balanced,
+    frontier,
+    items,
+    letter_of,
+    majority,
+    option_of,
+    read,
+    same,
+    shown,
+    shuffled_orders,
+    swapped,
+)
+
+ITEM = Item("1", "what?", ("red", "green", "blue", "grey"), 2)
+
+
+def test_letters_come_back_from_every_order() -> None:
+    for order in itertools.permutations(range(4)):
+        for option in range(4):
+            letter = letter_of(option, order)
+            assert option_of(letter, order) == option
+            assert f"{letter}. {ITEM.options[option]}" in shown(ITEM, order).split("\n")
+    assert option_of("E", same(ITEM)) is None
+
+
+def test_an_answerer_that_always_says_a_votes_evenly() -> None:
+    votes = Counter(option_of("A", order) for order in itertools.permutations(range(4)))
+    assert set(votes.values()) == {6}
+
+
+def test_orders_differ_while_there_are_any() -> None:
+    rng = np.random.default_rng(0)
+    assert len(set(shuffled_orders(ITEM, 24, rng))) == 24
+    two = Item("2", "?", ("a", "b"), 0)
+    drawn = shuffled_orders(two, 5, rng)
+    assert len(drawn) == 5
+    assert set(drawn[:2]) == set(drawn[2:4]) == {(0, 1), (1, 0)}
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [("so it is [B] or [ C ]", 2), ("Answer: [D]", 3), ("B. because", 1), ("Answer: A", 0), (" C", 2), ("no idea", None), ("[E]", None), ("", None), ("Because of B", None)],
+)  # fmt: skip
+def test_answers_are_read(text: str, choice: int | None) -> None:
+    assert read(text, same(ITEM)) == choice
+    turned = (3, 2, 1, 0)
+    assert read(text, turned) == (None if choice is None else 3 - choice)
+
+
+@pytest.mark.parametrize("votes", [1, 3, 5])
+def test_the_vote_of_an_independent_answerer_is_that_of_enumeration(votes: int) -> None:
+    """p on the right option and the rest on three equal ones: every sequence of answers, with ties to the first seen."""
+    p = 0.4
+    exact = 0.0
+    for said in itertools.product(range(4), repeat=votes):
+        counts = Counter(said)
+        first = next(option for option in said if counts[option] == max(counts.values()))
+        exact += (first == 0) * np.prod([p if option == 0 else (1 - p) / 3 for option in said])
+    rng = np.random.default_rng(votes)
+    drawn = rng.choice(4, p=[p, *[(1 - p) / 3] * 3], size=(40_000, votes))
+    found = np.mean([majority(row.tolist()) == 0 for row in drawn])
+    assert abs(found - exact) < 4 * (0.25 / 40_000) ** 0.5
+    if votes == 1:
+        assert exact == pytest.approx(p)
+
+
+def test_what_cannot_be_read_does_not_vote() -> None:
+    assert majority([None, 2, None]) == 2
+    assert majority([3, 1, 1, 3]) == 3
+    assert majority([None]) is None
+
+
+def test_places_are_balanced_and_texts_unchanged() -> None:
+    for count in range(1, 30):
+        places = Counter(balanced(count, 4, np.random.default_rng(count)))
+        assert sum(places.values()) == count
+        assert all(count // 4 <= places[place] <= -(-count // 4) for place in range(4))
+    for place in range(4):
+        order = swapped(ITEM, place)
+        assert order[place] == ITEM.gold
+        assert sorted(order) == [0, 1, 2, 3]
+        assert sum(a != b for a, b in enumerate(order)) in (0, 2)
+
+
+def test_the_frontier_holds_what_nothing_beats() -> None:
+    assert frontier([(1, 0.5), (2, 0.4), (3, 0.7)]) == [(1, 0.5), (3, 0.7)]
+    points = [tuple(p) for p in np.random.default_rng(0).integers(0, 8, (40, 2)).tolist()]
+    brute = sorted({p for p in points if not any((q[0] <= p[0] and q[1] >= p[1]) and q != p for q in points)})
+    assert frontier(points) == brute  # type: ignore[arg-type]
+
+
+def test_bad_items_are_named(tmp_path: Path) -> None:
+    one = Examples.write(tmp_path / "a", pl.DataFrame([{"question": "q", "options": ["x"], "answer": "x"}]))
+    with pytest.raises(DataError, match="1 options"):
+        items(one, "question", "options", "answer")

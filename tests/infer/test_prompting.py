@@ -1,0 +1,215 @@
+"""Medprompt's parts: what is shown and in which order, chains that are right, votes that cancel a liking; on scripted answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from scripted import ASKED, scripted
+
+from paredown.artifacts.examples import Examples
+from paredown.artifacts.scores import Scores
+from paredown.core.catalog import build
+from paredown.core.context import Context, running
+from paredown.core.errors import DataError, UserError
+from paredown.corpus.read.sums import Sums
+from paredown.engines.generator import Question, Sampling
+from paredown.infer.answerers.partial import Partial, total
+from paredown.measure.choices import Choices
+
+KINDS = ("fruit", "metal", "river", "bird")
+
+
+def data(folder: Path, count: int = 24, first: int = 0) -> Examples:
+    """Questions of four kinds; the kind's own word is right."""
+    rows = []
+    for number in range(first, first + count):
+        kind = KINDS[number % 4]
+        options = [f"{other} {number}" for other in KINDS]
+        turned = options[number % 3 :] + options[: number % 3]
+        rows.append({"question": f"which is a {kind}, case {number} of the {kind} list?", "options": turned, "answer": f"{kind} {number}"})
+    return Examples.write(folder, pl.DataFrame(rows))
+
+
+def measure(
+    folder: Path, answerer: Any, prompting: Any, asked: Examples, known: Examples | None = None, seed: int = 0, **knobs: Any
+) -> tuple[Scores, Context]:
+    step = Context(folder / "out", folder / "scratch", seed=seed)
+    step.scratch.mkdir(parents=True, exist_ok=True)
+    with running(step):
+        return Choices(prompting=build(prompting), **knobs)(answerer, asked, known), step
+
+
+def value(scores: Scores, metric: str = "accuracy") -> float:
+    return scores.value(metric)
+
+
+def few(**knobs: Any) -> dict[str, Any]:
+    return {"use": "infer.prompting.few_shot", **knobs}
+
+
+def asked_part(prompt: str) -> str:
+    return prompt.rsplit("Question: ", 1)[1]
+
+
+def letter_for(prompt: str, kind: str) -> str:
+    return next(line[0] for line in asked_part(prompt).split("\n") if line[1:3] == ". " and line[3:].startswith(kind))
+
+
+def right_letter(prompt: str) -> str:
+    return letter_for(prompt, asked_part(prompt).split("a ", 1)[1].split(",")[0])
+
+
+def knows(question: Question, sampling: Sampling) -> str:
+    return f" {right_letter(str(question.prompt))}"
+
+
+def test_nearest_examples_stand_most_similar_last_and_are_never_the_question(tmp_path: Path) -> None:
+    known = data(tmp_path / "known", 40, 100)
+    scores, _ = measure(tmp_path, scripted(knows), few(examples=3), data(tmp_path / "asked"), known)
+    assert value(scores) == 1.0
+    for question, _ in ASKED:
+        *shown, asked = str(question.prompt).split("Question: ")[1:]
+        kind = asked.split("a ", 1)[1].split(",")[0]
+        assert len(shown) == 3
+        assert all(f"a {kind}," in example for example in shown)
+        for example in shown:
+            answer = example.rsplit("Answer: ", 1)[1].strip()
+            assert f"{answer}. {kind}" in example, "an example says the right letter"
+    assert len(ASKED) == 24
+    same_set, _ = measure(tmp_path / "2", scripted(knows), few(examples=2), data(tmp_path / "a2"), data(tmp_path / "k2"))
+    assert value(same_set) == 1.0
+    for question, _ in ASKED:
+        *shown, asked = str(question.prompt).split("Question: ")[1:]
+        assert asked.split("?")[0] not in [example.split("?")[0] for example in shown], "its own solution is no example"
+
+
+def test_random_examples_are_random_and_depend_on_the_seed(tmp_path: Path) -> None:
+    known, asked = data(tmp_path / "known", 40, 100), data(tmp_path / "asked")
+    seen = []
+    for seed in (0, 0, 1):
+        measure(tmp_path / f"{len(seen)}", scripted(knows), few(examples=2, choose="random"), asked, known, seed=seed)
+        seen.append([str(question.prompt) for question, _ in ASKED])
+    assert seen[0] == seen[1] != seen[2]
+    kinds = Counter(example.split("a ", 1)[1].split(",")[0] for prompt in seen[0] for example in prompt.split("Question: ")[1:-1])
+    assert set(kinds) == set(KINDS)
+
+
+def test_only_chains_that_come_to_the_right_answer_are_shown(tmp_path: Path) -> None:
+    def reasons(question: Question, sampling: Sampling) -> str:
+        prompt = str(question.prompt)
+        number = int(asked_part(prompt).split("case ")[1].split(" ")[0])
+        letter = (
+            right_letter(prompt)
+            if number % 2 or "case 1" not in asked_part(prompt)
+            else letter_for(prompt, "bird" if "a fruit" in prompt else "fruit")
+        )
+        return f" because of {number}. Answer: [{letter}]"
+
+    _, step = measure(
+        tmp_path,
+        scripted(reasons),
+        few(examples=2, chains=True, chain_tries=3),
+        data(tmp_path / "asked", 8),
+        data(tmp_path / "known", 20, 100),
+    )
+    assert 0 < step.facts["chains_kept"] < 1
+    prompts = [str(question.prompt) for question, _ in ASKED if str(question.prompt).count("Question: ") == 3]
+    assert len(prompts) == 8
+    for prompt in prompts:
+        for example in prompt.split("Question: ")[1:-1]:
+            head, _, letter = example.partition("Answer: [")
+            assert "because of" in head
+            kind = example.split("a ", 1)[1].split(",")[0]
+            assert f"{letter[0]}. {kind}" in head
+    with pytest.raises(DataError, match="no chain of thought"):
+        measure(
+            tmp_path / "2",
+            scripted(lambda q, s: "I do not know"),
+            few(examples=2, chains=True),
+            data(tmp_path / "a2", 4),
+            data(tmp_path / "k2", 8, 100),
+        )
+
+
+def test_balanced_examples_have_every_letter_as_often(tmp_path: Path) -> None:
+    measure(tmp_path, scripted(knows), few(examples=8, balance=True), data(tmp_path / "asked", 6), data(tmp_path / "known", 40, 100))
+    for question, _ in ASKED:
+        letters = Counter(example.rsplit("Answer: ", 1)[1].strip() for example in str(question.prompt).split("Question: ")[1:-1])
+        assert set(letters.values()) == {2}
+
+
+def test_shuffling_cancels_a_liking_for_a_place(tmp_path: Path) -> None:
+    always_a = scripted(lambda question, sampling: "A")
+    one, _ = measure(tmp_path / "1", always_a, few(examples=0), data(tmp_path / "a", 200))
+    assert abs(value(one) - 1 / 4) < 0.1
+
+    def leans(question: Question, sampling: Sampling) -> str:
+        """Knows the answer where it stands among the first two, else says A."""
+        letter = right_letter(str(question.prompt))
+        return letter if letter in "AB" else "A"
+
+    ensemble = {"use": "infer.prompting.ensemble", "of": few(examples=0), "votes": 9}
+    single, _ = measure(tmp_path / "2", scripted(leans), few(examples=0), data(tmp_path / "b", 60))
+    voted, _ = measure(tmp_path / "3", scripted(leans), ensemble, data(tmp_path / "c", 60))
+    orders = Counter(len({str(q.prompt) for q, _ in ASKED if f"case {n} " in str(q.prompt)}) for n in range(60))
+    assert orders == {9: 60}
+    assert value(voted) > 0.8 > value(single) + 0.2
+    fixed, _ = measure(tmp_path / "4", scripted(leans), {**ensemble, "shuffle": False}, data(tmp_path / "d", 60))
+    assert value(fixed) == value(single)
+    assert len(ASKED) == 60, "equal questions are asked once"
+
+
+def test_self_consistency_draws_anew_and_unread_answers_are_tried_again(tmp_path: Path) -> None:
+    drawn = {"use": "infer.prompting.ensemble", "of": few(examples=0, temperature=0.7), "votes": 3, "shuffle": False}
+    measure(tmp_path / "1", scripted(knows), drawn, data(tmp_path / "a", 5))
+    assert Counter(question.sample for question, _ in ASKED) == {0: 5, 1: 5, 2: 5}
+
+    def late(question: Question, sampling: Sampling) -> str:
+        return knows(question, sampling) if sampling.max_tokens > 600 else "let me think"
+
+    scores, _ = measure(tmp_path / "2", scripted(late), few(examples=0), data(tmp_path / "b", 5))
+    assert value(scores) == 1.0
+    assert [sampling.max_tokens for _, sampling in ASKED] == [500] * 5 + [700] * 5
+    never, _ = measure(tmp_path / "3", scripted(lambda q, s: "hm"), few(examples=0), data(tmp_path / "c", 5))
+    assert (value(never), value(never, "unread")) == (0.0, 1.0)
+
+
+def test_ranking_takes_the_likeliest_letter_and_tokens_are_counted(tmp_path: Path) -> None:
+    def ranks(question: Question, sampling: Sampling) -> list[float]:
+        return [0.0 if option == right_letter(str(question.prompt)) else -1.0 for option in question.options]
+
+    scores, _ = measure(
+        tmp_path, scripted(ranks), few(examples=1, scoring="rank"), data(tmp_path / "asked", 10), data(tmp_path / "known", 20, 100)
+    )
+    assert value(scores) == 1.0
+    assert value(scores, "prompt_tokens") == np.mean([len(str(question.prompt).split()) for question, _ in ASKED])
+    with pytest.raises(UserError, match="cannot be ranked"):
+        measure(tmp_path / "2", scripted(ranks), few(chains=True, scoring="rank"), data(tmp_path / "b", 4), data(tmp_path / "k", 9, 100))
+    with pytest.raises(UserError, match="5 examples are to be shown, but 3"):
+        measure(tmp_path / "3", scripted(ranks), few(), data(tmp_path / "c", 4), data(tmp_path / "l", 3, 100))
+
+
+def test_the_partial_answerer_is_as_useful_as_it_says(tmp_path: Path) -> None:
+    """The card's numbers: b = 2, T = 0.5 gives 0.40 alone, little more by voting in one order, 0.46 by shuffling; with b = 0 shuffling gains nothing."""
+    with running(Context(tmp_path / "sums", tmp_path / "s", seed=0)):
+        sums = Sums(count=1500)()
+    assert sums.frame()["question"].n_unique() == 1500
+    for row in sums.frame().head(50).to_dicts():
+        assert str(total(row["question"])) == row["answer"]
+        assert row["answer"] in row["options"]
+        assert len(set(row["options"])) == 4
+
+    def accuracy(name: str, votes: int, shuffle: bool, **knobs: float) -> float:
+        part = {"use": "infer.prompting.ensemble", "of": few(examples=0, temperature=0.7), "votes": votes, "shuffle": shuffle}
+        return value(measure(tmp_path / name, Partial(**knobs), part, sums, items=1500)[0])
+
+    three = 3 * (0.25 / 1500) ** 0.5
+    assert abs(accuracy("a", 1, False, first=2.0, noise=0.5) - 0.398) < three
+    assert abs(accuracy("b", 9, True, first=2.0, noise=0.5) - 0.455) < three
+    assert abs(accuracy("c", 1, False, first=0.0, noise=1.0) - 0.412) < three
+    assert accuracy("d", 3, False, first=1.0, noise=0.0) == accuracy("e", 1, False, first=1.0, noise=0.0)
