@@ -12,7 +12,7 @@ from paredown.core.wording import did_you_mean, kind_of, say
 from paredown.core.yaml import Node
 
 KINDS = ("beats", "not_worse_than", "equals")
-BUDGETS = ("tokens", "flops", "nominal_flops", "steps", "epochs", "seconds", "labels")
+BUDGETS = ("tokens", "processed", "flops", "nominal_flops", "steps", "epochs", "seconds", "labels")
 Arms = dict[str, dict[str, Step]]
 
 

@@ -20,7 +20,7 @@ LEAST_SEEDS = 3
 ALLOWED = 0.01  # share by which two arms' named budget may differ
 MEASURING = ("measure.", "infer.")  # stages whose cost is not part of making the model
 COUNTED = ("weights", "parameters", "bytes", "FLOPs", "documents")  # units of what is counted, not measured
-UNITS = {"flops": "FLOPs", "seconds": "s"}
+UNITS = {"flops": "FLOPs", "seconds": "s", "processed": "processed tokens"}
 NO_VERDICT = "no verdict"
 VERDICTS = {  # of one claim, of several
     "holds": ("holds", "hold"),
@@ -82,7 +82,7 @@ def counted(verdicts: Sequence[str]) -> str:
 
 def spent(plan: Plan, records: dict[str, Record], key: str) -> dict[str, float]:
     """What it took to make what the step `key` is, measuring left out: `flops`, `seconds`, `bytes` written, and what trainings
-    spent: `tokens`, `steps`, `epochs`, `nominal_flops`, `labels`. A total that no step speaks of is left out."""
+    spent: `tokens`, `processed`, `steps`, `epochs`, `nominal_flops`, `labels`. A total that no step speaks of is left out."""
     found = {"flops": 0.0, "seconds": 0.0}
     for task in made_by(plan, key):
         if task.use.startswith(MEASURING) or task.key not in records:
@@ -91,7 +91,7 @@ def spent(plan: Plan, records: dict[str, Record], key: str) -> dict[str, float]:
         found["flops"] += cost.get("flops") or 0.0
         found["seconds"] += cost.get("seconds") or 0.0
         training = facts.get("training") or {}
-        for name in ("tokens", "steps", "epochs", "nominal_flops"):
+        for name in ("tokens", "processed", "steps", "epochs", "nominal_flops"):
             if name in training:
                 found[name] = found.get(name, 0.0) + training[name]
         if "labels" in facts:

@@ -221,6 +221,11 @@ def counted(batch: Batch) -> int:
     return rows_of(batch)
 
 
+def processed(batch: Batch) -> int:
+    """Tokens that a batch feeds to the model, those of inputs that are not predicted among them."""
+    return int(batch["read"].sum()) if "read" in batch else counted(batch)
+
+
 def rows_of(batch: Batch) -> int:
     return next(len(value) for value in batch.values() if isinstance(value, np.ndarray))
 

@@ -37,7 +37,7 @@ from paredown.artifacts.tokens import say_tokens
 from paredown.core.context import Context
 from paredown.core.errors import DataError
 from paredown.engines import checkpoints, telemetry
-from paredown.engines.batches import Batch, counted, cut, pieces, share
+from paredown.engines.batches import Batch, counted, cut, pieces, processed, share
 from paredown.engines.flops import Flops
 from paredown.engines.parts import Budget, Hook, Objective, Optimizer, Rows, Schedule
 from paredown.engines.precision import resolve_device, resolve_precision
@@ -69,7 +69,7 @@ class Setup:
     tracker_folder: str = ""
 
 
-SAVED = ("step", "tokens", "flops", "seconds", "weights", "active_tokens")  # plain fields of the state that checkpoints keep
+SAVED = ("step", "tokens", "processed", "flops", "seconds", "weights", "active_tokens")  # plain fields of the state that checkpoints keep
 
 
 @dataclass
@@ -85,6 +85,7 @@ class State:
     device: torch.device
     step: int = 0  # optimizer steps done
     tokens: int = 0  # tokens trained on by all processes, padding not counted
+    processed: int = 0  # tokens fed to the model, where an objective does not predict all of them
     flops: float = 0.0  # counted, all processes
     seconds: float = 0.0  # of the loop, over all tries
     active: int = 0  # weights that no hook holds at zero; see `sparse_training.recount`
@@ -234,6 +235,7 @@ class _Run:
         if setup.budget.tokens is not None:
             rows = cut(rows, int(setup.budget.tokens) - state.tokens)
         tokens = counted(rows)
+        state.processed += processed(rows)
         parts = pieces(share(rows, self.processes.rank, world), setup.accumulate)
         weighted = world > 1 or len(parts) > 1  # means over unequal parts must be weighted by what they are means of
         total = torch.zeros((), device=state.device)
@@ -412,6 +414,7 @@ class _Run:
             "training": {
                 "steps": state.step,
                 "tokens": state.tokens,
+                "processed": state.processed,
                 "flops": state.flops,
                 "nominal_flops": 6 * (state.active_tokens - self.outside * state.tokens),  # as if zeros in the blocks cost nothing
                 "parameters": {

@@ -11,7 +11,7 @@ from paredown.report.numbers import beside, between, change, decimals_for, decim
 from paredown.report.steps import INK
 
 MARKS = {"holds": "✓", "fails": "✕", "undecided": "≈", "none": "–"}  # none: every other verdict
-NAMES = {"flops": "FLOPs", "nominal_flops": "nominal FLOPs"}
+NAMES = {"processed": "processed tokens", "flops": "FLOPs", "nominal_flops": "nominal FLOPs"}
 UNITS = {"flops": "FLOPs", "nominal_flops": "FLOPs", "seconds": "seconds"}  # of budgets; all others are counts
 ROOM = 0.07  # of a plot's width, free on either side
 CLOSE = 11.0  # percent of a plot's width below which two centred texts would touch
