@@ -182,11 +182,13 @@ def tokenizer_text() -> str:
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {END_OF_TEXT: 0, **{c: i + 1 for i, c in enumerate(alphabet)}}
-    vocabulary |= {f"<unused{i}>": i for i in range(len(vocabulary), VOCAB)}
+    first = len(vocabulary)
+    gaps = [f"<extra_id_{i}>" for i in range(VOCAB - first)]
+    vocabulary |= {name: first + i for i, name in enumerate(gaps)}
     fast = Fast(models.BPE(vocab=vocabulary, merges=[]))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     fast.decoder = decoders.ByteLevel()
-    fast.add_special_tokens([END_OF_TEXT])
+    fast.add_special_tokens([END_OF_TEXT, *gaps])
     return str(fast.to_str())
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from paredown.core.artifact import Artifact, Bundle
+from paredown.core.errors import UserError
 
 if TYPE_CHECKING:
     import numpy
@@ -42,6 +43,19 @@ class Tokenizer(Artifact):
         """Ids of the special tokens, by what they are written as."""
         added = self.read_json("tokenizer.json").get("added_tokens") or []
         return {str(token["content"]): int(token["id"]) for token in added if token.get("special")}
+
+    def special_id(self, name: str) -> int:
+        """
+        Raises:
+            UserError: no special token is written so.
+        """
+        if name not in self.special:
+            raise UserError(
+                f"the vocabulary has no special token {name!r}",
+                where=str(self.path),
+                todo=f"make it with corpus.tokenize.bpe and special_tokens: ['{name}'], or do without",
+            )
+        return self.special[name]
 
     def sentinels(self) -> list[int]:
         """Ids of `<extra_id_0>`, `<extra_id_1>` and on, as many as there are."""

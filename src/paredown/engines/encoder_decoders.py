@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from paredown.core.errors import UserError
+from paredown.engines.batches import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -201,3 +202,24 @@ def _encoder(module: nn.Module) -> nn.Module:
 def _dtype(module: nn.Module) -> torch.dtype:
     """The number format that masks are added in."""
     return next(module.parameters()).dtype
+
+
+def denoising_logits(module: nn.Module, batch: dict[str, Any], *, prefix: bool) -> Tensor:
+    """Logits (R, D, V) for the targets of a batch of `engines/denoising.py`, laid out for a decoder or for an encoder-decoder."""
+    if "answers" in batch:
+        return encoder_decoder_logits(module, batch["ids"], batch["segments"], batch["answers"], batch["answer_segments"])
+    return decoder_logits(module, batch["ids"], batch["prefix"] if prefix else None)
+
+
+def token_nats(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of each target in nats, in the shape of `targets`; zero where nothing is predicted."""
+    return nn.functional.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORED, reduction="none").view_as(
+        targets
+    )
+
+
+def means_by_group(nats: Tensor, targets: Tensor, group: Tensor, groups: int) -> list[tuple[Tensor, int]]:
+    """(mean, number) of the predicted targets of each group; the device is asked once for all numbers."""
+    masks = [(group == number) & (targets != IGNORED) for number in range(groups)]
+    counts: list[int] = torch.stack([mask.sum() for mask in masks]).tolist()
+    return [((nats * mask).sum() / max(1, count), count) for mask, count in zip(masks, counts, strict=True)]
