@@ -137,3 +137,43 @@ def test_in_a_run_the_scorer_and_the_scoring_are_counted_and_the_evaluations_are
     assert clock == sorted(clock)
     assert found["seconds"] == pytest.approx(found["seconds_before"] + clock[0])
     assert {"loss", "accuracy"} <= set(training["evaluations"][0])
+
+
+def test_evaluations_survive_a_stop_and_their_clock_goes_on(tmp_path: Path) -> None:
+    import shutil
+
+    from paredown.core.catalog import build
+    from paredown.corpus.read.digits import Digits
+    from paredown.learn.train import Train
+
+    with running(Context(tmp_path / "digits", tmp_path / "scratch", None, "digits")):
+        digits = Digits(held_out=0.9)()
+    strategy = Train(
+        budget={"steps": 12}, objective=build("learn.objectives.classification"), evaluate_every=2, batch_size=8, checkpoint_seconds=1e-3,
+        device="cpu", precision="fp32",
+    )  # fmt: skip
+
+    def trained(folder: Path, stop: int | None = None) -> Context:
+        step = Context(folder / "out", folder / "scratch", 0, "train")
+        if stop is not None:
+            left = iter(range(stop))
+
+            def progress(*_: Any) -> None:
+                if next(left, None) is None:
+                    raise KeyboardInterrupt
+
+            step.listener.progress = progress  # type: ignore[method-assign]
+        with running(step):
+            strategy(build({"use": "learn.models.mlp", "hidden": [8]}), examples=digits.train, held_out=digits.held_out)
+        return step
+
+    whole = trained(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "cut", stop=0)
+    shutil.rmtree(tmp_path / "cut" / "out", ignore_errors=True)
+    again = trained(tmp_path / "cut")
+    assert again.facts["training"]["evaluations"] == whole.facts["training"]["evaluations"]
+    assert [point["step"] for point in again.facts["training"]["evaluations"]] == [2, 4, 6, 8, 10, 12]
+    clock = again.facts["evaluated_at_seconds"]
+    assert clock == sorted(clock)
+    assert len(clock) == 6
