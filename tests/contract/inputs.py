@@ -29,6 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # knobs that a strategy must be given; 
     "infer.generate": {"new_tokens": 8},
     "learn.growth.bert2bert": {"hidden_size": 48, "intermediate_size": 64, "layers": 3},
     "learn.growth.direct_copy": {"hidden_size": 48, "intermediate_size": 64, "layers": 3},
+    "learn.growth.stack": {"layers": 3},
     "learn.hooks.random_depth": {"depths": [1, 2]},
     "prune.wanda": {"calibration_tokens": 512},
     "prune.sparsegpt": {"calibration_tokens": 512},

@@ -19,7 +19,7 @@ from paredown.engines.model_files import Files, layout, write_model
 from paredown.engines.skeletons import architecture, skeleton
 from paredown.engines.units import class_name, hollow, sizes
 
-COUNTS = ("num_hidden_layers", "n_layer", "num_layers")  # what configurations call the number of blocks
+COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")  # what configurations call the number of blocks
 PLACES = ("mlp_only_layers",)  # entries that hold numbers of blocks
 FIRST = ("first_k_dense_replace",)  # entries that hold how many of the first blocks are of another kind
 BY_PLACE = ("scale_attn_by_inverse_layer_idx",)  # entries that make a block compute with its own number
@@ -48,8 +48,7 @@ def take(model: Model, kept: Sequence[int], report: Sequence[dict[str, Any]] = (
         UserError: a block would compute something else in its new place; nothing has been written then.
     """
     names = block_names(model)
-    config = _config(model, len(names), kept)
-    _check(model, config, names, kept)
+    config = arranged(model, names, kept)
     stem = names[0].rpartition(".")[0]
     place = {old: new for new, old in enumerate(kept)}
     renamed: dict[str, str | None] = {}
@@ -76,12 +75,23 @@ def take(model: Model, kept: Sequence[int], report: Sequence[dict[str, Any]] = (
     return written
 
 
+def arranged(model: Model, names: Sequence[str], sources: Sequence[int]) -> dict[str, Any]:
+    """config.json of a model whose blocks are, from the bottom to the top, these of the given one, which are called `names`.
+
+    Raises:
+        UserError: a block would compute something else in its new place.
+    """
+    config = _config(model, len(names), sources)
+    _check(model, config, names, sources)
+    return config
+
+
 def _config(model: Model, count: int, kept: Sequence[int]) -> dict[str, Any]:
-    """config.json of the model with these blocks: lists with a value for each block lose those that go."""
+    """config.json of the model with these blocks: lists with a value for each block have those of the blocks in their new places."""
     config = dict(model.config)
     for key, value in model.config.items():
         if key in PLACES:
-            config[key] = [kept.index(number) for number in value if number in kept]
+            config[key] = [place for place, number in enumerate(kept) if number in value]
         elif key in FIRST:
             config[key] = sum(number < value for number in kept)
         elif key in COUNTS:

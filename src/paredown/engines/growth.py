@@ -1,43 +1,42 @@
 """Larger models from smaller ones: neurons copied so that the function stays, blocks stacked.
 
-Legend: a dimension of a weight is of a kind: `hidden` (the residual stream), `heads` and `kv_heads` (whole heads), `channels`
-(of a feed-forward). Each kind has one index map g for the whole model, or one a block, from new places to old ones.
+Each kind of width (the residual stream, heads with their keys, feed-forward channels: `dimensions.py`) has one map g for the whole model, from
+new units to old ones. A weight reads one dimension and writes another. Where it writes, units are copied: new[j] = old[g(j)]. Where it
+reads, copies share what there was: new[i] = old[g(i)] / (how many copies g(i) has), so that the sum over all copies is what it was.
 
-A weight reads one dimension and writes another. Where it writes, neurons are copied: new[j] = old[g(j)]. Where it reads, copies share
-what there was: new[i] = old[g(i)] / (how many copies of g(i) there are), so that the sum over all copies is what it was
-(Chen et al. 2021, arXiv 2110.07143, section 3.2; Net2Net, Chen et al. 2016, arXiv 1511.05641).
+An embedding that the head shares writes the stream and is read by the head. It stays shared where what the head reads comes from
+a norm whose weights scale it: then those are divided by the number of copies, otherwise the head gets a matrix of its own.
 
-The kinds are found by building the module without weights in four sizes and looking which dimensions follow which number of
-the configuration, so no family of models is named here.
+Source: Chen et al. 2021, arXiv 2110.07143, section 3; Net2Net, Chen et al. 2016, arXiv 1511.05641.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
-from paredown.artifacts.model import Model
+from paredown.artifacts.block_shapes import merged, shaped
+from paredown.artifacts.model import Model, quiet
 from paredown.core.context import context
 from paredown.core.errors import UserError
-from paredown.engines.feed_forward import WIDTHS
+from paredown.engines import depth, dimensions
+from paredown.engines.dimensions import Dimensions, Width
 from paredown.engines.layers import find_blocks
-from paredown.engines.skeletons import architecture
+from paredown.engines.processes import private_randomness, reseed
+from paredown.engines.skeletons import architecture, skeleton
+from paredown.engines.units import whole
 
-HEADS, KV_HEADS, DEPTHS = ("num_attention_heads", "n_head"), "num_key_value_heads", ("num_hidden_layers", "n_layer")
-HIDDEN = ("hidden_size", "n_embd", "d_model")
-PROJECTED = "word_embed_proj_dim"  # OPT's width of embeddings, where it is that of the stream
-Map = Tensor  # (new size,) old places
+Map = Tensor  # (new units,) old units
+TIED = "tie_word_embeddings"
 
 
 @dataclass(frozen=True)
 class Size:
-    """What grows; None stays as it is."""
+    """What is wanted; None stays as it is."""
 
     hidden_size: int | None = None
     heads: int | None = None
@@ -46,37 +45,35 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Axes:
-    """Kinds of the dimensions of one tensor, and which of them is read (None: it only writes)."""
-
-    kinds: tuple[str, ...]  # "" where a dimension stays
-    reads: int | None
-
-
-@dataclass(frozen=True)
 class Grown:
-    """The two modules and what became of what."""
+    """The small module, the large one with random weights, and what of the one becomes what of the other."""
 
-    small: nn.Module
+    small: nn.Module  # in fp32, or in float64 where it is stored so
     large: nn.Module
-    axes: dict[str, Axes]  # by parameter of the small module
+    dimensions: Dimensions  # by parameter of the small module; without what stays as wide as it is
     maps: dict[str, Map]  # by kind
-    head: int  # places of a head
-    blocks: int  # of the small module
-    prefix: str  # of a block's parameters, such as `model.layers.`
+    sources: list[int]  # the small model's block of each block of the large one
+    stem: str  # of the blocks' names
+    scaled: str  # the norm whose output the head reads, where it stays shared with the embedding; otherwise empty
     dtype: torch.dtype  # that the small model is stored in
+    outside: set[str]  # parameters of norms
 
-    def block_of(self, name: str) -> int | None:
-        rest = name.removeprefix(self.prefix)
+    def source(self, name: str) -> str:
+        """The small module's parameter that one of the large module is made of."""
+        number = self.block(name)
+        return name if number is None else self.in_block(name, self.sources[number])
+
+    def block(self, name: str) -> int | None:
+        rest = name.removeprefix(f"{self.stem}.")
         return int(rest.partition(".")[0]) if rest != name else None
 
     def in_block(self, name: str, number: int) -> str:
         """The same parameter in another block."""
-        return f"{self.prefix}{number}.{name.removeprefix(self.prefix).partition('.')[2]}"
+        return f"{self.stem}.{number}.{name.removeprefix(f'{self.stem}.').partition('.')[2]}"
 
 
 def even_map(new: int, old: int) -> Map:
-    """g(i) = i mod old: every place is copied as often as any other, or once more."""
+    """g(i) = i mod old: every unit is copied as often as any other, or once more."""
     return torch.arange(new) % old
 
 
@@ -85,263 +82,169 @@ def random_map(new: int, old: int, generator: torch.Generator) -> Map:
     return torch.cat([torch.arange(old), torch.randint(old, (new - old,), generator=generator)])
 
 
-def counts(places: Map, old: int) -> Tensor:
-    """How many copies each old place has, (old,)."""
-    return torch.bincount(places, minlength=old)
-
-
-def expand(weight: Tensor, axis: int, places: Map, *, reads: bool) -> Tensor:
+def expand(weight: Tensor, axis: int, chosen: Map, *, reads: bool) -> Tensor:
     """A tensor with one axis grown: copied where it writes, copied and shared out where it reads."""
-    grown = weight.index_select(axis, places)
+    grown = weight.index_select(axis, chosen)
     if not reads:
         return grown
     shape = [1] * weight.ndim
-    shape[axis] = len(places)
-    return grown / counts(places, weight.shape[axis])[places].to(weight.dtype).reshape(shape)
+    shape[axis] = len(chosen)
+    copies = torch.bincount(chosen, minlength=weight.shape[axis])[chosen]
+    return grown / copies.to(weight.dtype).reshape(shape)
 
 
-def prepare(model: Model, size: Size, mapping: str, seed: int) -> Grown:
-    """The small module with its weights, the large one without a care for them, and how places correspond.
+def stacked(small: int, large: int) -> list[int]:
+    """The small model's block of each block of the large one: whole stacks from the bottom, then its uppermost ones again."""
+    return [*range(small)] * (large // small) + [*range(small - large % small, small)] * (large % small > 0)
+
+
+def prepare(model: Model, size: Size, mapping: str, seed: int, *, exact: bool = True) -> Grown:
+    """Everything that filling a larger model needs. What is wanted is checked before a weight is read.
+
+    Where it need not be `exact`, a head that shares its weights with the embedding goes on doing so whatever comes of it.
 
     Raises:
-        UserError: something would shrink, heads would change their size, or the class refuses the shape.
+        DataError: a checkpoint is a pickle.
+        UserError: something would shrink, heads would change their size, or the class refuses the shape or cannot hold it.
     """
-    kind, config = architecture(model)
-    if not hasattr(config, "num_hidden_layers"):
-        raise UserError(f"{kind.__name__} has no blocks that could be grown", where=str(model.path))
-    names = _names(config)
-    target = copy.deepcopy(config)
-    _set(target, names, size, str(model.path))
-    tied = bool(getattr(config, "tie_word_embeddings", False))
-    axes = _axes(kind, config, names)
-    small: nn.Module = model.load()
+    dimensions.check_stacks(model)
+    names = list(find_blocks(skeleton(model)))
+    sources = stacked(len(names), _larger("layers", size.layers, len(names), str(model.path)))
+    base = depth.block_names(model)
+    config = depth.arranged(model, base, sources) if len(sources) > len(base) else model.config
+    now = wanted = None
+    if any(value is not None for value in (size.hidden_size, size.heads, size.intermediate_size)):
+        now = dimensions.width(model)
+        wanted = _wanted(now, size, str(model.path))
+        if wanted == (now.hidden, now.heads, now.channels):
+            wanted = None
+        else:
+            config = merged(config, now.entries(*wanted))
+    whole(model, config)  # refuses what the class does not take
+    small: Any = model.load()
     dtype = next(small.parameters()).dtype
-    small = small.float()
-    if tied:  # as an embedding it writes, as a head it reads: after growth these are two matrices
-        target.tie_word_embeddings = False
-    try:
-        large = kind(target)
-    except (ValueError, RuntimeError, AssertionError) as error:
-        raise UserError(f"{kind.__name__} refuses this size: {error}", where=str(model.path)) from None
-    head = _head_size(config, names)
+    small = small.to(dtype if dtype == torch.float64 else torch.float32)
+    found: Dimensions = {}
+    maps: dict[str, Map] = {}
+    scaled = ""
+    if now is not None and wanted is not None:
+        found = dimensions.find(model, now, small)
+        maps = _maps(now, wanted, mapping, seed)
+        if exact and _tied(small) and wanted[0] > now.hidden:
+            scaled = dimensions.scaling_norm(small, names)
+            config = config | {TIED: bool(scaled)}
+    large = _fresh(model, config, next(small.parameters()).dtype, seed)
+    return Grown(small, large, found, maps, sources, names[0].rpartition(".")[0], scaled, dtype, _norms(small))
+
+
+def _larger(what: str, value: int | None, old: int, where: str) -> int:
+    if value is not None and value < old:
+        raise UserError(f"{what}: {value:,} is smaller than the model's {old:,}", where=where, todo="growing never shrinks")
+    return value or old
+
+
+def _wanted(now: Width, size: Size, where: str) -> tuple[int, int, int]:
+    """(hidden size, heads, channels); heads that are not asked for are as many as make the hidden size, where they did before."""
+    hidden = _larger("hidden_size", size.hidden_size, now.hidden, where)
+    made = hidden // now.head if now.heads * now.head == now.hidden and hidden % now.head == 0 else now.heads
+    each = now.heads // now.groups
+    heads = _larger("heads", size.heads if size.heads is not None else max(now.heads, made), now.heads, where)
+    if not now.free and heads * now.head != hidden:
+        fits = f"hidden_size: {-(-hidden // now.head) * now.head}" if hidden % now.head else f"heads: {hidden // now.head}"
+        raise UserError(
+            f"{heads} heads of {now.head} do not make a hidden size of {hidden:,}: heads keep their size", where=where, todo=f"set {fits}"
+        )
+    if heads % each:
+        near = [n for n in (heads - heads % each, heads - heads % each + each) if n >= now.heads]
+        raise UserError(
+            f"{heads} heads cannot be shared out: {each} look at the same keys",
+            where=where,
+            todo=f"set heads: {' or '.join(map(str, near))}",
+        )
+    return hidden, heads, _larger("intermediate_size", size.intermediate_size, now.channels, where)
+
+
+def _maps(now: Width, wanted: tuple[int, int, int], mapping: str, seed: int) -> dict[str, Map]:
     generator = torch.Generator().manual_seed(seed)
-
-    def places(new: int, old: int) -> Map:
-        return even_map(new, old) if mapping == "even" else random_map(new, old, generator)
-
-    def of_heads(new: int, old: int) -> Map:
-        return (places(new, old)[:, None] * head + torch.arange(head)).flatten()
-
-    heads, kv = getattr(config, names["heads"]), getattr(config, KV_HEADS, None)
-    new_heads = getattr(target, names["heads"])
-    maps = {
-        "hidden": places(getattr(target, names["hidden"]), getattr(config, names["hidden"])),
-        "channels": places(getattr(target, names["channels"]), getattr(config, names["channels"]))
-        if names["channels"]
-        else torch.arange(0),
+    old = {"hidden": now.hidden, "heads": now.groups, "channels": now.channels}
+    new = {"hidden": wanted[0], "heads": wanted[1] * now.groups // now.heads, "channels": wanted[2]}
+    return {
+        kind: even_map(new[kind], units) if mapping == "even" else random_map(new[kind], units, generator) for kind, units in old.items()
     }
-    if kv is None or kv == heads:
-        maps["heads"] = maps["kv_heads"] = of_heads(new_heads, heads)
-    else:  # queries go with the keys that they look at
-        maps["kv_heads"] = of_heads(getattr(target, KV_HEADS), kv)
-        groups, each = maps["kv_heads"].reshape(-1, head)[:, 0] // head, heads // kv
-        maps["heads"] = ((groups[:, None] * each + torch.arange(each)).reshape(-1, 1) * head + torch.arange(head)).flatten()
-    prefix = next(iter(find_blocks(small))).rpartition(".")[0] + "."
-    return Grown(small, large, axes, maps, head, len(find_blocks(small)), prefix, dtype)
+
+
+def _fresh(model: Model, config: dict[str, Any], dtype: torch.dtype, seed: int) -> nn.Module:
+    """A module of another configuration, its weights drawn as its class draws them."""
+    kind, known = architecture(model)
+    configuration = type(known).from_dict(config)
+    with private_randomness(), quiet():
+        reseed(seed, "weights")
+        made: nn.Module = shaped(kind, configuration)(configuration)
+    return made.to(dtype).eval()
+
+
+def _tied(module: Any) -> bool:
+    head = module.get_output_embeddings()
+    return head is not None and head.weight is module.get_input_embeddings().weight
+
+
+def _norms(module: nn.Module) -> set[str]:
+    """Parameters of modules that hold nothing but vectors: they are of the places that they scale, not neurons of their own."""
+    found = set()
+    for name, child in module.named_modules():
+        own = dict(child.named_parameters(recurse=False))
+        if own and all(p.dim() == 1 for p in own.values()):
+            found |= {f"{name}.{key}" for key in own}
+    return found
 
 
 Widen = Callable[[Grown, str, dict[str, Tensor]], Tensor]
 
 
-def widened(grown: Grown, name: str, state: dict[str, Tensor], *, reads_only: bool = False) -> Tensor:
-    """One tensor of the small module in the large one's width; with `reads_only` in the width of what it reads alone."""
-    axes, value = grown.axes[name], state[name]
-    for axis, kind in enumerate(axes.kinds):
-        if kind and (axis == axes.reads or not reads_only):
-            value = expand(value, axis, grown.maps[kind], reads=axis == axes.reads)
+def widened(grown: Grown, name: str, state: dict[str, Tensor]) -> Tensor:
+    """One tensor of the small module in the large one's width (FPI, section 3.2)."""
+    value = state[name]
+    for axis, dimension in grown.dimensions.get(name, {}).items():
+        shares = dimension.reads or (grown.scaled != "" and name.rpartition(".")[0] == grown.scaled)
+        value = expand(value, axis, dimension.places(grown.maps[dimension.kind]), reads=shares)
     return value
 
 
 def from_next(grown: Grown, name: str, state: dict[str, Tensor]) -> Tensor:
-    """The same, with added neurons taken from the next block (AKI, Chen et al. 2021, section 3.3); norms, and the last block, keep to their own.
+    """The same, with added neurons taken from the next block (AKI, section 3.3); norms, the last block and what is outside keep to their own.
 
-    The first neurons that it writes are this block's; those that are added are copies of the next block's.
+    Of what a weight writes, the units that were there are this block's; those that are added are copies of the next block's.
     """
-    own, block = widened(grown, name, state), grown.block_of(name)
-    axes = grown.axes[name]
-    writes = next((axis for axis, kind in enumerate(axes.kinds) if kind and axis != axes.reads), None)
-    if (
-        block is None
-        or block + 1 >= grown.blocks
-        or writes is None
-        or (axes.reads is None and not name.endswith(".bias"))
-        or is_norm(grown, name)
-    ):
+    own, block = widened(grown, name, state), grown.block(name)
+    writes = next((item for item in grown.dimensions.get(name, {}).items() if not item[1].reads), None)
+    if block is None or block == max(grown.sources) or writes is None or name in grown.outside:
         return own
+    axis, dimension = writes
+    added = dimension.added(grown.maps[dimension.kind]).nonzero().flatten()
     other = widened(grown, grown.in_block(name, block + 1), state)
-    old = state[name].shape[writes]
-    return torch.cat([own.narrow(writes, 0, old), other.narrow(writes, old, own.shape[writes] - old)], writes)
-
-
-def is_norm(grown: Grown, name: str) -> bool:
-    module = grown.small.get_submodule(name.rpartition(".")[0])
-    return "norm" in type(module).__name__.lower()
-
-
-def stacked_from(small: int, large: int) -> list[int]:
-    """The small model's block of each block of the large one: whole stacks from the bottom, then its uppermost ones again."""
-    return [*range(small)] * (large // small) + [*range(small - large % small, small)] * (large % small > 0)
+    return own.index_copy(axis, added, other.index_select(axis, added))
 
 
 def fill(grown: Grown, widen: Widen) -> nn.Module:
-    """The large module with every tensor made by `widen`, blocks stacked."""
-    state = {name: p.detach() for name, p in grown.small.state_dict().items()}
-    depth = len(find_blocks(grown.large))
-    sources = stacked_from(grown.blocks, depth)
-    own = dict(grown.large.named_parameters())
+    """The large module with every parameter made by `widen`, blocks stacked."""
+    state = {name: value.detach() for name, value in grown.small.state_dict().items()}
     with torch.no_grad():
-        for name, parameter in own.items():
-            block = grown.block_of(name)
-            source = name if block is None else grown.in_block(name, sources[block])
-            parameter.copy_(widen(grown, _known(grown, source), state))
-    return grown.large.eval()
+        for name, parameter in grown.large.named_parameters():
+            parameter.copy_(widen(grown, grown.source(name), state))
+    return grown.large
 
 
-def _known(grown: Grown, name: str) -> str:
-    """A head that shared its weights with the embedding has them under its own name too."""
-    if name not in grown.axes:
-        raise UserError(f"the small model has no {name}", where=type(grown.small).__name__)
-    return name
-
-
-def _names(config: Any) -> dict[str, str]:
-    """What the configuration calls its numbers."""
-    found = {
-        "hidden": next((n for n in HIDDEN if hasattr(config, n)), ""),
-        "heads": next((n for n in HEADS if hasattr(config, n)), ""),
-        "channels": next((n for n in WIDTHS if getattr(config, n, None) is not None), ""),
-        "depth": next((n for n in DEPTHS if hasattr(config, n)), ""),
-    }
-    missing = [what for what, name in found.items() if not name and what != "channels"]
-    if missing:
-        raise UserError(f"{type(config).__name__} does not say its {', '.join(missing)}")
-    return found
-
-
-def _head_size(config: Any, names: dict[str, str]) -> int:
-    return int(getattr(config, "head_dim", None) or getattr(config, names["hidden"]) // getattr(config, names["heads"]))
-
-
-def _set(target: Any, names: dict[str, str], size: Size, where: str) -> None:
-    """Put the new numbers into a configuration."""
-    wanted = {"hidden": size.hidden_size, "heads": size.heads, "channels": size.intermediate_size, "depth": size.layers}
-    old: dict[str, Any] = {what: getattr(target, name) if name else None for what, name in names.items()}
-    head = _head_size(target, names)
-    if size.hidden_size is not None and size.heads is None and not size.hidden_size % head:
-        wanted["heads"] = size.hidden_size // head
-    for what, value in wanted.items():
-        if value is None:
-            continue
-        if not names[what]:
-            raise UserError(f"the model does not say its {what}", where=where)
-        if value < old[what]:
-            raise UserError(
-                f"{names[what]}: {value:,} is smaller than the model's {old[what]:,}", where=where, todo="growing never shrinks"
-            )
-        if what == "hidden" and getattr(target, PROJECTED, None) == old["hidden"]:
-            setattr(target, PROJECTED, value)
-        setattr(target, names[what], value)
-    heads, kv = getattr(target, names["heads"]), getattr(target, KV_HEADS, None)
-    if kv is not None:
-        each = old["heads"] // kv
-        if heads % each:
-            raise UserError(
-                f"{heads} heads cannot be shared out: {each} look at the same keys", where=where, todo=f"take a multiple of {each}"
-            )
-        setattr(target, KV_HEADS, heads // each)
-    if heads * head != getattr(target, names["hidden"]) and not hasattr(target, "head_dim"):
-        raise UserError(
-            f"{heads} heads of {head} do not make {getattr(target, names['hidden']):,}: heads keep their size", where=where,
-            todo=f"set heads: {getattr(target, names['hidden']) // head}",
-        )  # fmt: skip
-    if hasattr(target, "head_dim"):
-        target.head_dim = head
-
-
-def _axes(kind: Any, config: Any, names: dict[str, str]) -> dict[str, Axes]:
-    """Kinds of every parameter's dimensions: those that change with one number of the configuration alone.
-
-    Where heads always make the hidden size, a class does not tell the two apart; there the projections of attention are told by
-    which of their sides the residual stream is not on.
-    """
-    from accelerate import init_empty_weights
-
-    def shapes(**changed: int) -> tuple[dict[str, tuple[int, ...]], nn.Module]:
-        probe = copy.deepcopy(config)
-        if hasattr(probe, "head_dim"):
-            probe.head_dim = _head_size(config, names)
-        for name, value in changed.items():
-            if name == names["hidden"] and getattr(probe, PROJECTED, None) == getattr(probe, name):
-                setattr(probe, PROJECTED, value)
-            setattr(probe, name, value)
-        probe.tie_word_embeddings = False
-        with init_empty_weights():
-            module = kind(probe)
-        return {name: tuple(p.shape) for name, p in module.named_parameters()}, module
-
-    head, heads = _head_size(config, names), getattr(config, names["heads"])
-    base, module = shapes()
-    free = hasattr(config, "head_dim")
-    more = {"hidden": {names["hidden"]: getattr(config, names["hidden"]) + heads * head}}
-    if not free:
-        more["hidden"][names["heads"]] = 2 * heads
-    if names["channels"]:
-        more["channels"] = {names["channels"]: getattr(config, names["channels"]) + 1}
-    kv = getattr(config, KV_HEADS, None)
-    if free:
-        more["heads"] = {names["heads"]: 2 * heads, **({KV_HEADS: kv} if kv else {})}
-        if kv and kv != heads:
-            more["kv_heads"] = {KV_HEADS: heads}
-        elif kv:
-            more["heads"] = {names["heads"]: 2 * heads, KV_HEADS: 2 * kv}
-    elif kv and kv != heads:
-        raise UserError(f"{kind.__name__} has shared keys and no head_dim: its heads cannot be told from its width")
-    seen = {what: shapes(**changed)[0] for what, changed in more.items()}
-    found = {}
-    for name, shape in base.items():
-        owner = module.get_submodule(name.rpartition(".")[0])
-        kinds = tuple(next((what for what, other in seen.items() if other[name][axis] != shape[axis]), "") for axis in range(len(shape)))
-        found[name] = Axes(kinds if free else _told_apart(name, owner, kinds), _reads(owner, len(shape)))
-    return found
-
-
-def _told_apart(name: str, owner: nn.Module, kinds: tuple[str, ...]) -> tuple[str, ...]:
-    """Of a class whose heads make its hidden size: queries, keys and values write heads, what comes after them reads heads.
-
-    Raises:
-        UserError: queries, keys and values are one matrix.
-    """
-    last = name.split(".")[-2]
-    if last in ("c_attn", "query_key_value", "qkv_proj", "Wqkv"):
-        raise UserError(f"{name} holds queries, keys and values in one matrix: such models cannot be grown")
-    writes = last in ("q_proj", "k_proj", "v_proj", "query", "key", "value", "q_lin", "k_lin", "v_lin")
-    reads = last in ("o_proj", "out_proj", "out_lin") or ".attention.output.dense" in name
-    if not isinstance(owner, nn.Linear):
-        return kinds
-    if writes:
-        return ("heads", *kinds[1:])
-    return (kinds[0], "heads") if reads and len(kinds) == 2 else kinds
-
-
-def _reads(owner: nn.Module, dimensions: int) -> int | None:
-    """Which axis of a module's weight its inputs run over; None of what only writes, such as embeddings, norms and biases."""
-    if dimensions < 2 or isinstance(owner, nn.Embedding):
-        return None
-    if isinstance(owner, Conv1D):
-        return 0
-    if isinstance(owner, nn.Linear):
-        return 1
-    raise UserError(f"{type(owner).__name__}: it is not known what it reads and what it writes, so it cannot be grown")
+def corner(grown: Grown, put: Callable[[Tensor, Tensor, dict[int, Tensor]], Tensor]) -> nn.Module:
+    """The large module with what `put` makes of its own random values, the small module's, and by axis the places of these; further blocks stay."""
+    state = {name: value.detach() for name, value in grown.small.state_dict().items()}
+    with torch.no_grad():
+        for name, parameter in grown.large.named_parameters():
+            block = grown.block(name)
+            if block is not None and block > max(grown.sources):
+                continue
+            there = {axis: ~of.added(grown.maps[of.kind]) for axis, of in grown.dimensions.get(name, {}).items()}
+            parameter.copy_(put(parameter.detach(), state[name], {axis: kept.nonzero().flatten() for axis, kept in there.items()}))
+    return grown.large
 
 
 def roughen(module: nn.Module, noise: float, seed: int) -> None:
@@ -355,10 +258,17 @@ def roughen(module: nn.Module, noise: float, seed: int) -> None:
                 parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=noise * float(parameter.std()))
 
 
-def save(grown: Grown, module: nn.Module, model: Model) -> Model:
-    """The grown model in the number format that the small one had, with its processor."""
-    step = context()
+def save(grown: Grown, module: Any, model: Model) -> Model:
+    """The larger model in the number format of the small one, with its processor and what it says of generation."""
+    step, small = context(), grown.small
+    before, after = (sum(p.numel() for p in some.parameters()) for some in (small, module))
+    with torch.no_grad():
+        new, old = dimensions.run(module), dimensions.run(small)
+    apart = float((new - old).abs().max()) if new.shape == old.shape else None  # a model without a head gives its stream
+    step.facts.update(weights_before=before, weights_after=after, outputs_apart=apart, shares_embedding=_tied(module))
+    if getattr(module, "generation_config", None) is not None:
+        module.generation_config = getattr(small, "generation_config", module.generation_config)
     made = Model.save(step.output("model"), module.to(grown.dtype), model)
-    before, after = (sum(p.numel() for p in some.parameters()) for some in (grown.small, module))
-    step.says = f"{before / 1e6:,.2f}M to {after / 1e6:,.2f}M weights"
+    moved = f"; outputs move by up to {apart:.2g}" if apart is not None else ""
+    step.says = f"{before / 1e6:,.2f}M to {after / 1e6:,.2f}M weights{moved}"
     return made

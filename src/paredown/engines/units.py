@@ -147,12 +147,12 @@ def filled(shapes: Shapes, groups: Sequence[Group], kept: Sequence[Tensor], unit
     widest = max(groups, key=lambda group: group.units)
     if widest.units == 1 < units:
         raise UserError(f"which numbers of {widest.block} belong to its only unit in what order cannot be told", todo="leave uniform out")
-    runs = {(name.removeprefix(widest.block), dim): _runs(owner) for (name, dim), owner in _owners(shapes, widest).items()}
+    stretches = {(name.removeprefix(widest.block), dim): runs(owner) for (name, dim), owner in _owners(shapes, widest).items()}
     for group, rows in zip(groups, kept, strict=True):
         for name, dim in _owners(shapes, group) if len(rows) < units else ():
             old = next((cut.kept for cut in found.get(name, []) if cut.dim == dim), torch.arange(shapes[name][dim]))
             parts, begin = [], 0
-            for run in runs[name.removeprefix(group.block), dim]:
+            for run in stretches[name.removeprefix(group.block), dim]:
                 parts += [old[begin : begin + len(rows) * run], old.new_full(((units - len(rows)) * run,), -1)]
                 begin += len(rows) * run
             found[name] = [cut for cut in found.get(name, []) if cut.dim != dim] + [Cut(dim, torch.cat(parts))]
@@ -168,10 +168,10 @@ def _owners(shapes: Shapes, group: Group) -> dict[tuple[str, int], Tensor]:
     return found
 
 
-def _runs(owner: Tensor) -> list[int]:
+def runs(owner: Tensor) -> list[int]:
     """How many neighbours a unit has in each stretch of a tensor that goes through all units once."""
-    runs = [(unit, len(list(same))) for unit, same in itertools.groupby(owner.tolist())]
-    return [count for unit, count in runs if unit == 0]
+    lengths = [(unit, len(list(same))) for unit, same in itertools.groupby(owner.tolist())]
+    return [count for unit, count in lengths if unit == 0]
 
 
 def stored(cuts: Cuts, pieces: dict[str, list[Piece]]) -> tuple[Cuts, dict[str, str | None]]:
@@ -203,8 +203,8 @@ def left(shapes: Shapes, groups: Iterable[Group], kept: Sequence[int]) -> Shapes
     return found
 
 
-def hollow(model: Model, config: dict[str, Any] | None = None) -> Any:
-    """The model's base module on the meta device, as its class makes it of its own or another config.json.
+def whole(model: Model, config: dict[str, Any] | None = None) -> Any:
+    """The model's module on the meta device, as its class makes it of its own or another config.json.
 
     Raises:
         UserError: a class of transformers refuses the configuration; what one of our own architectures raises goes on.
@@ -218,13 +218,19 @@ def hollow(model: Model, config: dict[str, Any] | None = None) -> Any:
         if config is not None:
             configuration = type(configuration).from_dict(config)
         with torch.device("meta"):
-            return shaped(kind, configuration)(configuration).eval().base_model
+            return shaped(kind, configuration)(configuration).eval()
     except Exception as error:
         new = {key: value for key, value in said.items() if key != SHAPES and value != model.config.get(key)}
         new |= {key: value for shapes in said.get(SHAPES, {}).values() for key, value in shapes.get("widths", {}).items()}
         reason = " ".join(str(error).split()).rpartition("Error: ")[2]
         told = ", ".join(f"{key}: {value}" for key, value in new.items())
         raise UserError(f"{class_name(model)} does not take {told}: {reason}", where=str(model.path)) from None
+
+
+def hollow(model: Model, config: dict[str, Any] | None = None) -> Any:
+    """The base module of `whole`."""
+    made = whole(model, config)
+    return getattr(made, "base_model", made)
 
 
 def shapes(model: Model, config: dict[str, Any] | None = None) -> Shapes:

@@ -16,10 +16,11 @@ class Bert2bert(Strategy):
 
     With `added: own` (FPI) the wider model computes what the small one did: exactly where every place is copied equally often, or where
     there are no norms; else norms see other statistics, and it is close. With `added: next` (AKI) added neurons are copies of
-    the next block's, which breaks the function a little and the symmetry of copies with it. Heads keep their size. A tied
-    embedding becomes two matrices.
+    the next block's, which breaks the function a little and the symmetry of copies with it. Stacking changes what is computed. Heads keep
+    their size, and shared keys are copied with their queries. An embedding that the head shares stays shared where a norm before the head
+    can take the division.
 
-    Source: Chen et al. 2021, arXiv 2110.07143, section 3.2 (FPI) and 3.3 (AKI); blocks are stacked as in Gong et al. 2019.
+    Source: Chen et al. 2021, arXiv 2110.07143, section 3.2 (FPI) and 3.3 (AKI); blocks are stacked as by learn.growth.stack.
     Costs: one pass over the weights; memory of both models.
     Control: learn.growth.direct_copy
     """

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def cornered(fresh: Tensor, small: Tensor) -> Tensor:
-    """`fresh` with its first places along every axis taken from `small`."""
+def cornered(fresh: Tensor, small: Tensor, places: dict[int, Tensor]) -> Tensor:
+    """`fresh` with `small` in it: along an axis at these places of `fresh`, along others at all of them."""
+    import torch
+
     made = fresh.clone()
-    made[tuple(slice(0, size) for size in small.shape)] = small
+    axes = [places.get(axis, torch.arange(size)) for axis, size in enumerate(fresh.shape)]
+    made[torch.meshgrid(*axes, indexing="ij")] = small
     return made
 
 
@@ -47,18 +50,8 @@ class DirectCopy(Strategy):
         Raises:
             UserError: something would shrink, heads would change their size, or the model's class refuses the shape.
         """
-        import torch
-
         from paredown.engines import growth
-        from paredown.engines.processes import private_randomness, reseed
 
         size = growth.Size(self.hidden_size, self.heads, self.intermediate_size, self.layers)
-        with private_randomness():
-            reseed(context().derived_seed("weights"))
-            grown = growth.prepare(model, size, "even", 0)
-        small = {name: p.detach() for name, p in grown.small.state_dict().items()}
-        with torch.no_grad():
-            for name, parameter in grown.large.named_parameters():
-                if name in small:
-                    parameter.copy_(cornered(parameter, small[name]))
-        return growth.save(grown, grown.large, model)
+        grown = growth.prepare(model, size, "even", context().derived_seed("weights"), exact=False)
+        return growth.save(grown, growth.corner(grown, cornered), model)
