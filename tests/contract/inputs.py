@@ -74,8 +74,9 @@ def inputs(strategy: Strategy, kind: str, folder: Path, choice: str = "") -> dic
             continue
         wanted = alternatives(annotation)
         many = next((kind_of for kind_of in wanted if typing.get_origin(kind_of) is tuple), None)
-        if many is not None and Examples in typing.get_args(many):
-            found[name] = (make(Examples, kind, folder / f"input-{name}"),)
+        data = next((kind_of for kind_of in typing.get_args(many) if kind_of in (Examples, Corpus)), None)
+        if data is not None:
+            found[name] = (make(data, kind, folder / f"input-{name}"),)
         elif many is not None:
             made = classifiers if examples_alone(annotations) else trainings
             found[name] = made(folder / f"input-{name}", kind)
