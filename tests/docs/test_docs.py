@@ -23,6 +23,7 @@ from paredown.core import catalog, plan
 from paredown.core import recipe as recipes
 from paredown.core.recipe import Recipe
 from paredown.core.yaml import parse
+from paredown.engines.answer_store import STORE
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
 TUTORIAL = "docs/add-a-strategy.md"
@@ -233,7 +234,7 @@ def test_the_sample_of_mistakes_is_what_the_program_prints(within: Program) -> N
 def test_the_workspace_looks_as_drawn(paredown: Program, tmp_path: Path) -> None:
     (shown,) = [b for b in blocks("text") if b.page == "docs/architecture.md"]
     drawn = [line.split("  ")[0] for line in shown.text.splitlines()]
-    assert drawn == ["steps/<strategy>-<key>/", "work/<key>/out", "work/<key>/scratch", "locks/", "ledger.sqlite", "reports/"]
+    assert drawn == ["steps/<strategy>-<key>/", "work/<key>/out", "work/<key>/scratch", "locks/", STORE, "ledger.sqlite", "reports/"]
     (tmp_path / "toy.yaml").write_text("steps:\n  numbers: {use: toy.numbers}\n  twice: {use: toy.double, corpus: $numbers}\n")
     assert paredown("run", "toy.yaml").returncode == 0
     (tmp_path / "bad.yaml").write_text("steps:\n  numbers: {use: toy.numbers}\n  fail: {use: toy.fail, corpus: $numbers}\n")

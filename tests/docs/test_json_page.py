@@ -19,6 +19,7 @@ from toy_runs import start, wait_for  # type: ignore[import-not-found]
 from paredown.cli import main
 from paredown.core import evidence
 from paredown.core.yaml import parse
+from paredown.engines.answer_store import STORE, Store
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
 Keys = dict[str, dict[str, str]]  # path of an object ("" for the whole) -> key -> what the page says of it
@@ -248,8 +249,13 @@ def test_doctor_and_gc(paredown: Program, toy: Path) -> None:
     only_object(paredown("run", "toy.yaml", "--json"))
     sound = only_object(paredown("doctor", "--verify", "--json"))
     compare(page()["doctor"], [outside, sound], "doctor")
+    with Store(toy.parent / ".paredown" / STORE) as store:
+        store.put([(b"key", {"text": "paid"})], "server m")
     shown = only_object(paredown("gc", "--json"))
     gone = only_object(paredown("gc", "--yes", "--json"))
+    assert [(row["answers"], row["removed"]) for row in gone["answers"]] == [(1, False)]
+    assert [row["removed"] for row in only_object(paredown("gc", "--yes", "--answers", "--json"))["answers"]] == [True]
+    assert only_object(paredown("gc", "--json"))["answers"] == []
     compare(page()["gc"], [shown, gone], "gc")
     assert [row["removed"] for row in gone["folders"]] == [True, True, True]
     assert only_object(paredown("gc", "--json"))["folders"] == []
@@ -261,6 +267,8 @@ def test_doctor_and_gc(paredown: Program, toy: Path) -> None:
     repaired = only_object(paredown("doctor", "--verify", "--repair", "--json"))
     assert repaired["removed"] == [shard.parts[-3]]
     assert repaired["sound"]
+    (toy.parent / ".paredown" / STORE).write_bytes(b"no database" * 99)
+    assert "damaged" in only_object(paredown("doctor", "--json"), 1)["answers"][0]
 
 
 @pytest.mark.parametrize(

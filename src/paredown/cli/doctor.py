@@ -31,7 +31,7 @@ def doctor(
     broken = {e.name: e.broken for e in catalog.entries() if e.broken}
     found: dict[str, Any] = {
         "machine": here, "versions": machine.versions(), "strategies": len(catalog.paths()), "broken": broken, "workspace": str(workspace),
-        "damaged": {}, "removed": [], "unfinished": [], "ledger": [],
+        "damaged": {}, "removed": [], "unfinished": [], "ledger": [], "answers": [],
     }  # fmt: skip
     if workspace.exists():
         place = Workspace(workspace)
@@ -39,10 +39,11 @@ def doctor(
         found["damaged"] = {folder.name: problems for folder, problems in damage.items()}
         found["unfinished"] = [folder.name for folder in place.unfinished()]
         found["ledger"] = Ledger(place.ledger_path).check()
+        found["answers"] = _answers(place)
         found["disk_free"] = shutil.disk_usage(workspace).free
         if repair:
             found["removed"] = [folder.name for folder in damage if place.remove(folder, _key(folder))]
-    sound = not broken and not found["ledger"] and len(found["damaged"]) == len(found["removed"])
+    sound = not broken and not found["ledger"] and not found["answers"] and len(found["damaged"]) == len(found["removed"])
     if as_json:
         print_json({**found, "sound": sound})
         return 0 if sound else 1
@@ -55,6 +56,7 @@ def doctor(
         steps = len(list((workspace / "steps").iterdir()))
         print(f"workspace  {workspace}: {steps} steps, {len(found['unfinished'])} unfinished, {size(found['disk_free'])} free on its disk")
         print(f"ledger     {'; '.join(found['ledger']) or 'sound'}")
+        print(f"answers    {'; '.join(found['answers']) or 'sound'}")
         word = "all checksums compared" if verify else "checksums not compared (--verify does)"
         print(f"artifacts  {len(found['damaged'])} damaged, {word}")
         for name, problems in found["damaged"].items():
@@ -63,6 +65,20 @@ def doctor(
     else:
         print(f"workspace  {workspace}: none yet")
     return 0 if sound else 1
+
+
+def _answers(place: Any) -> list[str]:
+    """What is wrong with the stored answers."""
+    from paredown.core.errors import PareError
+    from paredown.engines.answer_store import STORE, Store
+
+    if not (place.path / STORE).exists():
+        return []
+    try:
+        with Store(place.path / STORE) as store:
+            return store.check()
+    except PareError as error:
+        return [error.what]
 
 
 def _key(folder: Any) -> str:

@@ -64,10 +64,12 @@ def build(plan: Plan, records: dict[str, Record], read: Read) -> dict[str, Any]:
                 values.append(reading.value if reading else None)
             cells[arm].append(values)
         columns.append({"title": title, "unit": first.unit if first else "", "better": first.better if first else "none", "kind": "metric"})
-    columns += [{"title": title, "unit": unit, "better": better, "kind": "cost"} for title, unit, better in COSTS]
+    currency = next((found for record in records.values() if (found := record.cost.get("currency"))), "")
+    wide = (*COSTS, ("money to get there", currency, "lower")) if currency else COSTS  # only where somebody was paid
+    columns += [{"title": title, "unit": unit, "better": better, "kind": "cost"} for title, unit, better in wide]
     rows: list[dict[str, Any]] = []
     for arm in recipe.arms:
-        costs_of = [_costs(plan, records, arm, seed) for seed in recipe.seeds]
+        costs_of = [_costs(plan, records, arm, seed, currency)[: len(wide)] for seed in recipe.seeds]
         columns_of = cells[arm] + [list(column) for column in zip(*costs_of, strict=True)]
         rows.append(
             {
@@ -125,20 +127,23 @@ def final_model(plan: Plan, arm: str, seed: int) -> Task | None:
     return next((task for task in reversed(made) if task.gives is Model), None)
 
 
-def _costs(plan: Plan, records: dict[str, Record], arm: str, seed: int) -> list[float | None]:
-    """The values of COSTS: of all that made the arm's last model, or of the arm's last step where it makes none."""
+def _costs(plan: Plan, records: dict[str, Record], arm: str, seed: int, currency: str) -> list[float | None]:
+    """The values of COSTS and the money: of all that made the arm's last model, or of the arm's last step where it makes none."""
     last = final_model(plan, arm, seed)
     if last is None:
         keys = list(plan.names(arm, seed).values())
-        found = compare.spent(plan, records, keys[-1]) if keys else {}
-        return [found.get("flops"), found.get("tokens"), found.get("seconds"), None, None, None]
+        if not keys:
+            return [None] * (len(COSTS) + 1)
+        found, money = compare.spent(plan, records, keys[-1]), compare.paid(plan, records, keys[-1], currency)
+        return [found.get("flops"), found.get("tokens"), found.get("seconds"), None, None, None, money]
     if last.key not in records:
-        return [None] * len(COSTS)
+        return [None] * (len(COSTS) + 1)
     found, record = compare.spent(plan, records, last.key), records[last.key]
     counted = record.parameters or {}
     return [
         found.get("flops"), found.get("tokens"), found.get("seconds"),
         counted.get("total"), counted.get("nonzero"), record.cost.get("bytes"),
+        compare.paid(plan, records, last.key, currency),
     ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from paredown.core.plan import Plan, made_by
+from paredown.core.plan import Plan, Task, made_by
 from paredown.core.recipe import Claim
 from paredown.core.workspace import Record
 
@@ -84,9 +84,7 @@ def spent(plan: Plan, records: dict[str, Record], key: str) -> dict[str, float]:
     """What it took to make what the step `key` is, measuring left out: `flops`, `seconds`, `bytes` written, and what trainings
     spent: `tokens`, `processed`, `steps`, `epochs`, `nominal_flops`, `labels`. A total that no step speaks of is left out."""
     found = {"flops": 0.0, "seconds": 0.0}
-    for task in made_by(plan, key):
-        if task.use.startswith(MEASURING) or task.key not in records:
-            continue
+    for task in _making(plan, records, key):
         cost, facts = records[task.key].cost, records[task.key].facts
         found["flops"] += cost.get("flops") or 0.0
         found["seconds"] += cost.get("seconds") or 0.0
@@ -97,6 +95,23 @@ def spent(plan: Plan, records: dict[str, Record], key: str) -> dict[str, float]:
         if "labels" in facts:
             found["labels"] = found.get("labels", 0.0) + facts["labels"]
     return found
+
+
+def paid(plan: Plan, records: dict[str, Record], key: str, currency: str) -> float | None:
+    """Money that servers took for what the step `key` is, measuring left out; None where a price is missing or in another currency."""
+    total = 0.0
+    for task in _making(plan, records, key):
+        cost = records[task.key].cost
+        asked = (records[task.key].facts.get("answers") or {}).values()
+        unknown = any(row.get("money") is None and not row.get("flops") and row.get("prompt_tokens") for row in asked)
+        if unknown or cost.get("currency") not in (None, "", currency):
+            return None
+        total += cost.get("money") or 0.0
+    return total
+
+
+def _making(plan: Plan, records: dict[str, Record], key: str) -> list[Task]:
+    return [task for task in made_by(plan, key) if not task.use.startswith(MEASURING) and task.key in records]
 
 
 def judge(claim: Claim, plan: Plan, records: dict[str, Record], read: Read) -> Judged:

@@ -160,6 +160,17 @@ class Store:
         with _translated(self.path):
             return [(str(name), int(count), int(size)) for name, count, size in self._reading.execute(asked)]
 
+    def check(self) -> list[str]:
+        """SQLite's own integrity check; empty where sound."""
+        with _translated(self.path):
+            return [row[0] for row in self._reading.execute("pragma integrity_check") if row[0] != "ok"]
+
+    def clear(self) -> None:
+        """Forget every answer."""
+        with _translated(self.path):
+            self._reading.execute("delete from answers")
+            self._reading.execute("vacuum")
+
 
 def _tuples(answer: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in answer.items()}

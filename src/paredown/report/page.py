@@ -98,7 +98,7 @@ def _meta(summary: dict[str, Any], seeds: list[Any]) -> list[str]:
 def _step(group: Group, rows: list[Group], colour: dict[str, str]) -> dict[str, Any]:
     cost = {
         name: group.cost(name)
-        for name in ("seconds", "cpu_seconds", "peak_memory", "flops", "tokens", "documents", "bytes", "energy_joules")
+        for name in ("seconds", "cpu_seconds", "peak_memory", "flops", "tokens", "documents", "bytes", "energy_joules", "money")
     }
     shared = len(group.arms) != 1
     return {
@@ -125,6 +125,7 @@ def _step(group: Group, rows: list[Group], colour: dict[str, str]) -> dict[str, 
             ("tokens", count(cost["tokens"]) if cost["tokens"] else NONE),
             ("documents", count(cost["documents"]) if cost["documents"] else NONE),
             ("on disk", size(cost["bytes"])),
+            *_money(group, cost["money"]),
             ("energy", f"{cost['energy_joules']:,.0f} J" if cost["energy_joules"] is not None else "not measured"),
         ],
         "knobs": [(k, _plain(v)) for k, v in (group.first.get("knobs") or {}).items()],
@@ -136,6 +137,15 @@ def _step(group: Group, rows: list[Group], colour: dict[str, str]) -> dict[str, 
         ],
         "keys": [(step.get("seed"), str(step.get("key", ""))) for step in group.steps],
     }  # fmt: skip
+
+
+def _money(group: Group, total: float | None) -> list[tuple[str, str]]:
+    """Of a step that asked a server: what its answers cost, or that no price is known."""
+    asked = (group.first.get("facts") or {}).get("answers") or {}
+    if total is None:
+        servers = any(not row.get("flops") for row in asked.values())
+        return [("money", "not measured (no prices given)")] if servers else []
+    return [("money", f"{total:,.4g} {(group.first.get('cost') or {}).get('currency', '')}")]
 
 
 def _how(group: Group) -> str:
