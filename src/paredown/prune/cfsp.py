@@ -64,7 +64,7 @@ class Cfsp(Strategy):
 
     Source: Wang et al. 2024, arXiv 2409.13199, sections 3.2 and 3.3; the counts of channels are rounded so that the total is exact.
     Costs: one forward pass over the calibration tokens; memory of one block and its activations.
-    Control: prune.channels; the coarse step alone: importance constant; the fine step alone: normalise random.
+    Control: prune.wanda_sp; without the coarse step: importance constant; without the fine one: normalise random.
     Not for: mixtures of experts.
     """
 
