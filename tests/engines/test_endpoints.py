@@ -22,6 +22,7 @@ from toy_runs import artifact_bytes, start, wait_for  # type: ignore[import-not-
 
 from paredown.core.context import Context
 from paredown.core.errors import DataError, MachineError, PareError, UserError
+from paredown.engines.answer_store import STORE, Store
 from paredown.engines.endpoints import retry_after
 from paredown.engines.generator import Answer, Question, Sampling, opened
 from paredown.infer.answerers.endpoint import Endpoint
@@ -382,26 +383,46 @@ def counts(url: str) -> dict[str, Any]:
         return dict(json.load(answer))
 
 
-def test_a_killed_run_goes_on_with_the_same_bytes_and_pays_for_no_answer_twice(process, tmp_path):
-    _, url = process
-    many = 120
-    recipe = {
-        "steps": {
-            "said": {
-                "use": "infer.generate", "prompts": [f"question {n}" for n in range(many)],
-                "answerer": {"use": "infer.answerers.endpoint", "base_url": f"{url}/v1", "model": "m", "concurrency": 4},
-            }
-        }
-    }  # fmt: skip
-    for name in ("killed", "whole"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "r.yaml").write_text(json.dumps(recipe))
-    run = start(tmp_path / "killed", "run", "r.yaml")
-    wait_for(run, tmp_path / "killed", ".paredown/answers.sqlite")
+def recipe(url: str, many: int) -> str:
+    answerer = {"use": "infer.answerers.endpoint", "base_url": f"{url}/v1", "model": "m", "concurrency": 4}
+    return json.dumps(
+        {"steps": {"said": {"use": "infer.generate", "prompts": [f"question {n}" for n in range(many)], "answerer": answerer}}}
+    )
+
+
+def started(folder: Path, url: str) -> subprocess.Popen[str]:
+    """A run of the recipe that has been answered 30 times."""
+    run: subprocess.Popen[str] = start(folder, "run", "r.yaml")
+    wait_for(run, folder, ".paredown/answers.sqlite")
     deadline = time.monotonic() + 60
     while sum(counts(url)["paid"].values()) < 30:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    return run
+
+
+def test_a_stopped_program_says_how_to_go_on_and_has_stored_all_that_was_paid(process, tmp_path):
+    _, url = process
+    (tmp_path / "r.yaml").write_text(recipe(url, 200))
+    run = started(tmp_path, url)
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 130, out + err
+    assert "goes on from here" in out
+    assert "Traceback" not in out + err
+    with Store(tmp_path / ".paredown" / STORE) as store:
+        ((_, stored, _),) = store.contents()
+    paid = counts(url)["paid"]
+    assert stored == sum(paid.values()) == len(paid) < 200
+
+
+def test_a_killed_run_goes_on_with_the_same_bytes_and_pays_for_no_answer_twice(process, tmp_path):
+    _, url = process
+    many = 120
+    for name in ("killed", "whole"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "r.yaml").write_text(recipe(url, many))
+    run = started(tmp_path / "killed", url)
     os.killpg(run.pid, signal.SIGKILL)
     run.communicate()
     time.sleep(0.3)  # what was in flight is paid for, too

@@ -75,3 +75,17 @@ def test_timing_is_positive_and_the_loop_runs_to_the_end():
     timing = generation.timed_decode(tiny.module(), torch.ones((2, 8), dtype=torch.long), 5)
     assert timing.prefill > 0
     assert timing.decode > 0
+
+
+@pytest.mark.parametrize(("top_p", "kept"), [(1.0, 4), (0.95, 3), (0.75, 2), (0.7, 2), (0.5, 1), (0.01, 1)])
+def test_a_nucleus_is_the_likeliest_tokens_up_to_its_probability(top_p, kept):
+    """Of 0.05, 0.5, 0.2, 0.25 the token that reaches the probability stays, and what is left is drawn in proportion."""
+    probabilities = np.array([0.05, 0.5, 0.2, 0.25])
+    order = [1, 3, 2, 0][:kept]
+    draws = 2000
+    uniforms = ((np.arange(draws) + 0.5) / draws)[:, None]
+    logits = torch.from_numpy(np.log(probabilities)).float().repeat(draws, 1)
+    drawn = generation.sampled(uniforms, 1.0, 0, top_p)(logits, 0)
+    shares = np.bincount(drawn.numpy(), minlength=4) / draws
+    wanted = np.where(np.isin(np.arange(4), order), probabilities, 0)
+    assert np.abs(shares - wanted / wanted.sum()).max() < 2 / draws
