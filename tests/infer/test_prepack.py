@@ -40,7 +40,7 @@ def test_pure_faces():
     assert prepacked_rows([]) == []
 
 
-@pytest.mark.parametrize("how", WAYS, ids=lambda how: f"{how.strategy_name()}{how.model_fields_set or ''}")
+@pytest.mark.parametrize("how", WAYS, ids=lambda how: f"{how.strategy_name()}{' '.join(sorted(how.model_fields_set))}")
 def test_every_way_gives_the_logits_and_the_tokens_of_one_by_one(how):
     module = tiny.module(seed=1, scale=0.1)
     expected, found = (each.begin(module, PROMPTS, 4) for each in (OneByOne(), how))
