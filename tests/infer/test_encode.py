@@ -58,10 +58,9 @@ def test_what_cannot_be_encoded_is_named(tmp_path):
     model = Model.save(tmp_path / "model", module)
     with pytest.raises(DataError, match="no example to encode"):
         encode(tmp_path / "a", model, features(tmp_path / "none", 0))
+    five = pl.Series("features", [[1.0] * 5], dtype=pl.Array(pl.Float64, 5))
+    wide = Examples.write(tmp_path / "wide", pl.DataFrame([five, pl.Series("label", [0])]))
     with pytest.raises(UserError, match="rows of 4 numbers"):
-        wide = Examples.write(
-            tmp_path / "wide", pl.DataFrame({"features": pl.Series([[1.0] * 5], dtype=pl.Array(pl.Float64, 5)), "label": [0]})
-        )
         encode(tmp_path / "b", model, wide)
     with torch.no_grad():
         module.blocks[0].linear.bias[0] = math.nan
