@@ -54,6 +54,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # knobs that a strategy must be given; 
         "shots": 0,
     },
     "tune.reconstruct": {"calibration_tokens": 512, "length": 32, "steps": 4, "checkpoint_seconds": 0.01},
+    "measure.first_token": {"batches": 1, "prompts": 3, "median": 8, "longest": 24, "new_tokens": 3, "repeats": 1},
     "measure.speed": {"length": 16, "new_tokens": 4, "repeats": 2},
 }
 KINDS = ("sound", "empty", "one", "odd", "nan")

@@ -5,9 +5,11 @@ Legend: n = texts or rows, H = heads, P = slots that were filled before, T = slo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
@@ -96,10 +98,18 @@ def pairs(cache: DynamicCache) -> list[Pair]:
     return [(layer.keys, layer.values) for layer in layers] if plain else []
 
 
+def _zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Zeros like a tensor. On a CPU they are asked of numpy, which takes them from the system as they are: a page that nobody
+    writes costs no memory and no time, where torch writes every zero."""
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    return torch.from_numpy(np.zeros(math.prod(shape) * like.element_size(), dtype=np.uint8)).view(like.dtype).view(shape)
+
+
 class Slots:
     """A cache for n texts, filled pass by pass; each text ends at slot `width`, and what stands before it must be masked.
 
-    There is room for `more` tokens. Pages of zeros that nobody writes take no memory on most systems.
+    There is room for `more` tokens.
     """
 
     def __init__(self, count: int, width: int, more: int) -> None:
@@ -116,11 +126,9 @@ class Slots:
             self.buffers = list(source)
             return
         if not self.buffers:
-            room = self.width + self.more
-            self.buffers = [
-                (k.new_zeros(self.count, k.shape[1], room, k.shape[3]), v.new_zeros(self.count, v.shape[1], room, v.shape[3]))
-                for k, v in source
-            ]
+            for pair in source:
+                keys, values = (_zeros(each, (self.count, each.shape[1], self.width + self.more, each.shape[3])) for each in pair)
+                self.buffers.append((keys, values))
         for pair, targets in zip(source, self.buffers, strict=True):
             for each, target in zip(pair, targets, strict=True):
                 for text, (row, stretches) in zip(texts, places, strict=True):
