@@ -123,6 +123,7 @@ class Hook(Part):
     """Reads and changes the training state at the points that it defines; see the loop in `engines/trainer.py`."""
 
     points: ClassVar[tuple[str, ...]] = ("start", "batch", "loss", "gradient", "step", "end")
+    partial: ClassVar[bool] = False  # some weights may get no gradient in a step, which several processes must know beforehand
 
     def prepare(self, module: torch.nn.Module) -> None:
         """Add, replace or freeze weights before the optimizer is built; randomness from torch's current generator."""

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 class Processes:
     """The processes of one training, this one among them. Started by torchrun, or alone."""
 
-    def __init__(self, parallel: str, precision: str, device: str, trackers: tuple[str, ...] = (), folder: str = "") -> None:
-        from accelerate import Accelerator
+    def __init__(
+        self, parallel: str, precision: str, device: str, trackers: tuple[str, ...] = (), folder: str = "", *, partial: bool = False
+    ) -> None:
+        from accelerate import Accelerator, DistributedDataParallelKwargs
         from accelerate.state import AcceleratorState, PartialState
 
         world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -53,6 +55,7 @@ class Processes:
             log_with=list(trackers) or None,
             project_dir=folder or None,
             fsdp_plugin=plugin,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)] if partial else None,
         )
         self.device: torch.device = self.accelerator.device
         self.world: int = self.accelerator.num_processes

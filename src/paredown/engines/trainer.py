@@ -153,7 +153,11 @@ def fit(
     """
     device_name = resolve_device(setup.device)
     precision = resolve_precision(setup.precision, device_name)
-    with private_randomness(), Processes(setup.parallel, precision, device_name, setup.trackers, setup.tracker_folder) as processes:
+    partial = any(hook.partial for hook in setup.hooks)
+    with (
+        private_randomness(),
+        Processes(setup.parallel, precision, device_name, setup.trackers, setup.tracker_folder, partial=partial) as processes,
+    ):
         return _Run(module, batches, setup, seed, step, held_out, processes, precision, source).train()
 
 

@@ -17,11 +17,19 @@ if TYPE_CHECKING:
 NAME = "random_depth"
 
 
+def drawn(seed: int, step: int, depths: tuple[int, ...]) -> tuple[int, int]:
+    """(first block that learns, blocks that are passed) of a step: any of the depths, and below it the next smaller one."""
+    import numpy
+
+    place = int(numpy.random.default_rng((seed, step)).integers(len(depths)))
+    return (0, *depths)[place], depths[place]
+
+
 class RandomDepth(Hook):
     """In the first share of the budget, pass each step through the lowest blocks of a depth drawn at random, and train its upper part alone.
 
-    Of a step through d blocks only those above the next smaller depth learn, with the final norm and the head; in steps of the smallest
-    depth the embeddings learn too. So every block is trained while most steps are shallow. After that share all is trained whole.
+    Of a step through d blocks those learn that are above the next smaller depth, the final norm and the head; in steps of the smallest
+    depth also what comes before the blocks. So every block is trained while most steps are shallow. After that share all is trained whole.
 
     Source: Chen et al. 2021, arXiv 2110.07143, section 3.4 (two-stage pre-training).
     Costs: less than without it: a shallow step takes its share of a forward pass and no backward pass below what learns.
@@ -31,6 +39,7 @@ class RandomDepth(Hook):
     tags: ClassVar[tuple[str, ...]] = ("when-during", "what-layers", "speedup-universal", "needs-gradients")
     systems: ClassVar[tuple[int, ...]] = (63,)
     extras: ClassVar[tuple[str, ...]] = ("train",)
+    partial: ClassVar[bool] = True
 
     depths: tuple[Annotated[int, Field(ge=1)], ...]  # numbers of blocks, rising; the last is all of them
     share: Share = 0.125  # of the budget that is trained so
@@ -45,42 +54,39 @@ class RandomDepth(Hook):
     def start(self, state: State) -> None:
         """
         Raises:
-            UserError: several processes, a module without blocks, or of other depth.
+            UserError: the module's blocks are no single list, or are not as many as the last of `depths`, or it is compiled.
         """
         from paredown.engines.layers import find_blocks
 
-        if state.setup.parallel != "none":
-            raise UserError("random_depth trains in one process", where="learn.train.parallel", todo="set parallel: none")
         names = list(find_blocks(state.module))
+        lists = {name.rpartition(".")[0] for name in names}
+        if len(lists) != 1:
+            raise UserError(
+                f"{NAME} needs one list of blocks, and {type(state.module).__name__} has {len(lists)}", where="learn.train.hooks"
+            )
         if len(names) != self.depths[-1]:
             raise UserError(
                 f"the model has {len(names)} blocks, the last of depths is {self.depths[-1]}", where="learn.hooks.random_depth.depths"
             )
-        state.memory[NAME] = state.module.get_submodule(names[0].rpartition(".")[0])
-        state.memory[f"{NAME} asked"] = {name: p.requires_grad for name, p in state.module.named_parameters()}
+        if state.setup.compile:
+            raise UserError(f"{NAME} changes how many blocks are passed, which a compiled module does not see", todo="set compile: false")
+        state.memory[NAME] = state.module.get_submodule(lists.pop())
+        state.memory[f"{NAME} undo"] = []
 
     def batch(self, state: State) -> None:
-        import torch
-
         self._whole(state)
+        state.variant = ""
         if state.spent() >= self.share:
-            state.variant = ""
             return
-        place = int(torch.randint(len(self.depths), (1,), generator=state.generator))
-        below, depth = (0, *self.depths)[place], self.depths[place]
+        below, depth = drawn(state.seed, state.step, self.depths)
         blocks: Any = state.memory[NAME]
-        state.memory[f"{NAME} above"] = list(blocks)[depth:]
-        state.variant = f"{below} to {depth} blocks"
-        learns = {id(p) for block in list(blocks)[below:depth] for p in block.parameters()}
-        inside = {id(p) for block in blocks for p in block.parameters()}
-        module: Any = state.module
-        head = module.get_output_embeddings()
-        shared = {id(p) for p in head.parameters()} if head is not None else set()
-        embeddings = {id(p) for p in module.get_input_embeddings().parameters()} - shared
-        for parameter in state.module.parameters():
-            if id(parameter) not in learns and (id(parameter) in inside or (below and id(parameter) in embeddings)):
-                parameter.requires_grad_(False)
+        above = list(blocks)[depth:]
+        undo: list[Any] = [lambda: blocks.extend(above)]
+        if below:  # nothing below this place gets a gradient, a shared embedding gets that of the head alone
+            undo.append(blocks[below].register_forward_pre_hook(_detached, with_kwargs=True).remove)
         del blocks[depth:]
+        state.memory[f"{NAME} undo"] = undo
+        state.variant = f"{below} to {depth} blocks"
 
     def gradient(self, state: State) -> None:
         self._whole(state)
@@ -89,8 +95,14 @@ class RandomDepth(Hook):
         self._whole(state)
 
     def _whole(self, state: State) -> None:
-        """Put the blocks back; what was learning may learn again."""
-        state.memory[NAME].extend(state.memory.pop(f"{NAME} above", []))
-        asked = state.memory[f"{NAME} asked"]
-        for name, parameter in state.module.named_parameters():
-            parameter.requires_grad_(asked[name])
+        """Put the blocks back."""
+        for undo in state.memory[f"{NAME} undo"]:
+            undo()
+        state.memory[f"{NAME} undo"] = []
+
+
+def _detached(_block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a block gets, without what made it."""
+    if args:
+        return (args[0].detach(), *args[1:]), kwargs
+    return args, kwargs | {"hidden_states": kwargs["hidden_states"].detach()}
