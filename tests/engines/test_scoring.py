@@ -88,7 +88,7 @@ def test_killed_and_resumed_is_the_same(tmp_path, monkeypatch):
     whole = scoring.nats(module, tokens, np.arange(6), length=16, stride=8, batch=2)
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr(scoring, "SAVE_EVERY", 1)
-    rows, calls = scoring._rows, []
+    rows, calls = scoring._texts, []
 
     def killed(*arguments):
         calls.append(1)
@@ -97,7 +97,7 @@ def test_killed_and_resumed_is_the_same(tmp_path, monkeypatch):
         return rows(*arguments)
 
     step = Context(folder=tmp_path / "out", scratch=tmp_path / "scratch")
-    monkeypatch.setattr(scoring, "_rows", killed)
+    monkeypatch.setattr(scoring, "_texts", killed)
     with running(step), pytest.raises(KeyboardInterrupt):
         scoring.nats(module, tokens, np.arange(6), length=16, stride=8, batch=2)
     assert (tmp_path / "scratch" / "nats.npz").exists()

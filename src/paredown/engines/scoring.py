@@ -1,7 +1,6 @@
-"""Nats of every document under a causal language model: windows of one document each, batched by length.
+"""Nats of every document under a causal language model: windows of one document each, read several at a time (see `prefill`).
 
-A row of a batch holds one window of one document, so no document ever sees another. Rows are padded on the right only,
-where a causal model cannot look, so no mask is needed and positions start at 0 in every window.
+No window ever sees another, and positions start at 0 in every window.
 """
 
 from __future__ import annotations
@@ -18,7 +17,9 @@ import torch
 
 from paredown.core.context import context
 from paredown.core.errors import DataError, UserError
+from paredown.engines import prefill
 from paredown.engines.flops import counter
+from paredown.engines.prefill import Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -173,6 +174,7 @@ def nats(module: torch.nn.Module, tokens: Tokens, documents: Array, *, length: i
     parts = windows(end - begin, length, stride)
     cells = min(batch * length, max(length, LOGITS_BYTES // (4 * vocabulary(module))))
     plan = list(batches(parts.size, cells))
+    most = min(cells, prefill.pass_tokens(module))  # of these at once
     linear, squared = forward_flops(module, length)
     sums, done = np.zeros(len(documents)), 0
     mark = hashlib.sha256(repr((documents.tolist(), length, stride, cells)).encode()).hexdigest()
@@ -186,11 +188,12 @@ def nats(module: torch.nn.Module, tokens: Tokens, documents: Array, *, length: i
     finished = int(sum(parts.size[chosen].sum() for chosen in plan[:done]))
     unsaved = 0
     for number, chosen in enumerate(plan[done:], start=done + 1):
-        ids, targets = _rows(tokens, begin, given, parts, chosen)
-        with torch.inference_mode():
-            logits = module(input_ids=torch.from_numpy(ids).to(where), use_cache=False).logits.float()
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(targets).to(where).flatten(), reduction="none")
-        np.add.at(sums, parts.row[chosen], loss.view(ids.shape).double().sum(1).cpu().numpy())
+        texts, targets = _texts(tokens, begin, given, parts, chosen)
+        for reading in prefill.prepacked(module, texts, tokens=most, share=0):
+            wanted = torch.from_numpy(np.concatenate([targets[text] for text in reading.texts])).to(where)
+            loss = torch.nn.functional.cross_entropy(reading.logits.float(), wanted, reduction="none").double().cpu().numpy()
+            windows_of = np.repeat(chosen[reading.texts], [len(targets[text]) for text in reading.texts])
+            np.add.at(sums, parts.row[windows_of], loss)
         if not np.isfinite(sums[parts.row[chosen]]).all():
             worst = int(documents[parts.row[chosen][~np.isfinite(sums[parts.row[chosen]])][0]])
             raise DataError(
@@ -199,7 +202,7 @@ def nats(module: torch.nn.Module, tokens: Tokens, documents: Array, *, length: i
                 todo="look at the model's weights: some are NaN or infinite",
             )
         finished += int(parts.size[chosen].sum())
-        unsaved += ids.size
+        unsaved += int(parts.size[chosen].sum())
         context().progress(finished, read, "tokens")
         if unsaved >= SAVE_EVERY:
             _save(saved, mark=np.array(mark), sums=sums, done=np.array(number))
@@ -210,19 +213,17 @@ def nats(module: torch.nn.Module, tokens: Tokens, documents: Array, *, length: i
     return Nats(documents, sums, predicted, np.asarray(tokens.document_bytes)[documents], read, flops)
 
 
-def _rows(tokens: Tokens, begin: Array, given: Array | None, parts: Windows, chosen: Array) -> tuple[Array, Array]:
-    """Ids (rows, longest) padded on the right, and the targets, -100 where another window scores, or nothing or what is given is."""
-    width = int(parts.size[chosen].max())
-    ids = np.zeros((len(chosen), width), dtype=np.int64)
-    targets = np.full((len(chosen), width), -100, dtype=np.int64)
-    for row, window in enumerate(chosen):
+def _texts(tokens: Tokens, begin: Array, given: Array | None, parts: Windows, chosen: Array) -> tuple[list[Text], list[Array]]:
+    """Windows as texts, and the targets of each: not those that another window scores, nor what is given."""
+    texts, targets = [], []
+    for window in chosen:
         first, size, skip = int(begin[parts.row[window]] + parts.start[window]), int(parts.size[window]), int(parts.skip[window])
-        stretch = tokens.ids[first : first + size + 1]
-        ids[row, :size] = stretch[:-1]
-        targets[row, skip:size] = stretch[skip + 1 :]
+        stretch = np.asarray(tokens.ids[first : first + size + 1], dtype=np.int64)
         if given is not None:
-            targets[row, : max(0, int(given[parts.row[window]]) - int(parts.start[window]))] = -100
-    return ids, targets
+            skip = max(skip, min(size, int(given[parts.row[window]]) - int(parts.start[window])))
+        texts.append(Text(stretch[:-1], np.arange(skip, size)))
+        targets.append(stretch[skip + 1 :])
+    return texts, targets
 
 
 def _save(path: Path, **arrays: Array) -> None:
