@@ -206,3 +206,20 @@ def test_mistakes_are_named(tmp_path):
     network = Mlp(inputs=6, hidden=(4,), classes=3).build(0, 0)
     with pytest.raises(UserError, match="no output head"), running(Context(tmp_path / "out", tmp_path / "scratch")):
         Perp(variant="none", head=True).prepare(network)
+
+
+def test_several_processes_with_a_share_of_the_weights_each_heal_like_one(tmp_path):
+    """Masks are whole in every process, adapters are shared out."""
+    base, source = pruned(tmp_path, "llama"), tokens(tmp_path)  # without dropout, which each process draws for itself
+    hook = Perp(variant="mask_lora", rank=3, head=True)
+    knobs: dict[str, Any] = {"steps": 6, "optimizer": build("learn.optimizers.sgd")}
+    one, alone = tune(tmp_path / "one", base, source, hook, **knobs)
+    two, step = tune(tmp_path / "two", base, source, hook, parallel="fsdp", processes=2, **knobs)
+    assert step.facts["processes"] == 2
+    assert step.facts["training"]["parameters"] == alone.facts["training"]["parameters"]
+    layers = [f"{name}.weight" for name in block_layers(base.load())]
+    before, wanted, after = weights(base), weights(one), weights(two)
+    assert all(torch.equal(after[name] == 0, before[name] == 0) for name in layers)
+    for name, value in wanted.items():
+        torch.testing.assert_close(after[name], value, rtol=1e-4, atol=1e-5)
+    assert any(not torch.equal(wanted[name], before[name]) for name in layers)
