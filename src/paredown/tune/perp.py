@@ -41,7 +41,7 @@ class Perp(Hook):
     Costs: no gradient or state of the optimizer for frozen weights; mask_lora and scale_lora make each adapted weight twice a step
         (2 r FLOPs a weight each time) and its gradient once; a byte a weight for the mask.
     Control: learn.hooks.keep_zeros (all weights that are left).
-    Not for: a dense result; use tune.perp with variant lora, or no hook.
+    Not for: letting pruned weights grow back; train without hooks.
     """
 
     tags: ClassVar[tuple[str, ...]] = ("when-after", "what-weights", "what-deltas", "speedup-none", "needs-data", "needs-gradients")
