@@ -74,7 +74,7 @@ def measured(folder: Path, strategy: TimeToTarget, *inputs: Any, made: list[Reco
 def test_flops_and_seconds_of_the_training_and_of_its_scorer(tmp_path: Path) -> None:
     made = [record("learn.train", 100, 8), record("learn.train", 40, 5, evaluated_at_seconds=[1.0, 2.0, 3.0, 4.0])]
     found = measured(tmp_path, TimeToTarget(target=0.6), model(tmp_path / "model"), made=made)
-    assert found == {"flops": 120, "seconds": 10, "flops_before": 100, "seconds_before": 8, "target": 0.6, "last": 0.8}
+    assert found == {"flops": 120, "seconds": 10, "flops_alone": 20, "flops_before": 100, "seconds_before": 8, "target": 0.6, "last": 0.8}
     never = measured(tmp_path / "never", TimeToTarget(target=0.9), model(tmp_path / "other"), made=made)
     assert never["flops"] == never["seconds"] == math.inf
 

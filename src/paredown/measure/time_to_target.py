@@ -18,8 +18,8 @@ class TimeToTarget(Strategy):
     """Measure the FLOPs and the seconds until a training's held-out curve first reaches a target, and what was spent before it began.
 
     The curve is that of `learn.train` with `held_out` and `evaluate_every`. Scorers that were trained, scoring and selection
-    are added once, whether other arms use them or not; reading the data is not. FLOPs are the same in every run; seconds are a clock's, and
-    known only within a run. The target is a number, or what the best of other trainings had at its end.
+    are added once, whether other arms use them or not; reading the data is not. `flops_alone` leaves all of that out, as if it were there
+    anyway. FLOPs are the same in every run; seconds are a clock's, and known only within a run. The target is a number, or what the best of other trainings had at its end.
 
     Source: Coleman et al. 2017, DAWNBench (time to accuracy); with the overhead of selection as in Okanovic et al. 2023, arXiv 2305.18424, section 4.
     Costs: nothing; the evaluations that it reads were made by the training.
@@ -31,7 +31,7 @@ class TimeToTarget(Strategy):
     systems: ClassVar[tuple[int, ...]] = (12,)
     extras: ClassVar[tuple[str, ...]] = ("train",)
     reads_costs: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = ("flops", "seconds", "flops_before", "seconds_before", "target", "last")
+    metrics: ClassVar[tuple[str, ...]] = ("flops", "seconds", "flops_alone", "flops_before", "seconds_before", "target", "last")
 
     metric: Literal["accuracy", "loss"] = "accuracy"  # what must become high (accuracy) or low (loss)
     target: Annotated[float, Field(ge=0)] | None = None  # value to reach
@@ -39,7 +39,8 @@ class TimeToTarget(Strategy):
 
     def __call__(self, model: Model, best_of: tuple[Model, ...] = ()) -> Scores:
         """Rows `flops` and `seconds` until the target (infinite where it is not reached; seconds outside of a run are NaN),
-        `flops_before` and `seconds_before` the training, which both contain, the `target`, and the `last` value of the curve.
+        `flops_alone` of the training itself, `flops_before` and `seconds_before` it, which the first two contain, the `target`, and the
+        `last` value of the curve.
 
         Raises:
             UserError: neither a target nor `best_of` is given, or both.
@@ -63,6 +64,7 @@ class TimeToTarget(Strategy):
         found = {
             "flops": (curves.first_cost(flops, values, target, better, before_flops), "FLOPs", "lower"),
             "seconds": (seconds, "s", "lower"),
+            "flops_alone": (curves.first_cost(flops, values, target, better), "FLOPs", "lower"),
             "flops_before": (before_flops, "FLOPs", "lower"),
             "seconds_before": (before_seconds if made else math.nan, "s", "lower"),
             "target": (target, "", "none"),
