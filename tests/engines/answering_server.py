@@ -90,7 +90,7 @@ class Server:
         return server
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):  # the last: it ends
             while await self._request(reader, writer):
                 pass
         with contextlib.suppress(ConnectionError):

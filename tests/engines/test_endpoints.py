@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -366,6 +368,29 @@ def test_ctrl_c_while_it_waits_to_try_again_stops_at_once(tmp_path):
         with pytest.raises(KeyboardInterrupt):
             ask(server, list("abc"), tmp_path)
         assert time.monotonic() - begun < 5
+
+
+def test_nothing_more_is_asked_before_what_was_answered_is_stored(tmp_path):
+    """However slow the disk is: otherwise a kill would lose more than what is under way."""
+    asked_meanwhile = []
+
+    def block(server):
+        while not server.seen:
+            time.sleep(0.005)
+        with contextlib.closing(sqlite3.connect(tmp_path / STORE, isolation_level=None)) as other:
+            other.execute("begin immediate")
+            before = len(server.seen)
+            time.sleep(1.0)
+            asked_meanwhile.append(len(server.seen) - before)
+            other.execute("commit")
+
+    with Server(latency=0.1) as server:
+        thread = threading.Thread(target=block, args=(server,))
+        thread.start()
+        answers, _ = ask(server, [str(n) for n in range(60)], tmp_path, concurrency=3)
+        thread.join()
+    assert asked_meanwhile[0] <= 3, "it would be about 30"
+    assert [a.text for a in answers] == [answer_to(str(n)) for n in range(60)]
 
 
 @pytest.fixture

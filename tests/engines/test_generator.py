@@ -144,6 +144,17 @@ def test_prices_of_one_step_are_in_one_currency(tmp_path):
         one.charge(money=1.0, currency="USD")
 
 
+def test_who_put_an_answer_hears_when_others_can_read_it(tmp_path):
+    heard = threading.Event()
+    with Store(tmp_path / STORE) as store, Store(tmp_path / STORE) as other:
+        store.put([(b"a", {"text": "x"})], "x", heard.set)
+        assert heard.wait(10)
+        assert other.find([b"a"]) == {b"a": {"text": "x"}}
+        store.put([(b"b", {"text": "y"})], "x", lambda: (_ for _ in ()).throw(RuntimeError("gone")))
+        store.flush()
+        assert set(other.find([b"a", b"b"])) == {b"a", b"b"}
+
+
 def test_an_answer_is_on_the_disk_a_moment_after_it_arrived_whole_batches_only(tmp_path):
     code = (
         "import sys, os, signal, time; from pathlib import Path; from paredown.engines.answer_store import Store\n"

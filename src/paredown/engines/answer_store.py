@@ -1,7 +1,8 @@
 """Answers that were paid for or computed, in one SQLite file that steps, runs and processes share.
 
 A thread of its own writes: what arrives while it writes goes into the next transaction, so many answers at once need few
-of them, and each answer is on the disk a moment after it arrived. What one process has asked for and not yet got is claimed, so
+of them. Whoever put an answer can hear when it is stored, and asks the next question only then: however slow the disk, a kill
+loses no more answers than there are requests at once. A power cut may take the last moments before it. What one process has asked for and not yet got is claimed, so
 that another one waits for the answer rather than pays for it, too; claims of processes that ended are void.
 """
 
@@ -14,7 +15,8 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,13 +32,19 @@ CHUNK = 500  # keys a query
 Row = tuple[bytes, dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class _Item:
+    rows: list[tuple[bytes, str, float, bytes]]  # key, answerer, when, answer
+    stored: Callable[[], object] | None
+
+
 class Store:
     """Opened by as many processes as like."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.process = _process(os.getpid())
-        self._arrived: queue.SimpleQueue[list[tuple[bytes, str, float, bytes]] | threading.Event | None] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[_Item | threading.Event | None] = queue.SimpleQueue()
         self._failed: Exception | None = None
         with _translated(path):
             self._reading = self._connection()
@@ -47,7 +55,7 @@ class Store:
     def _connection(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=60, check_same_thread=False, isolation_level=None)
         connection.execute("pragma journal_mode=wal")
-        connection.execute("pragma synchronous=full")  # what was paid for survives a power cut
+        connection.execute("pragma synchronous=normal")  # no wait for the disk: a busy one takes longer than an answer
         return connection
 
     def __enter__(self) -> Store:
@@ -74,8 +82,8 @@ class Store:
                     found[key] = _tuples(orjson.loads(answer))
         return found
 
-    def put(self, answers: Sequence[Row], answerer: str) -> None:
-        """Store these together or not at all; returns at once. Any thread may call it.
+    def put(self, answers: Sequence[Row], answerer: str, stored: Callable[[], object] | None = None) -> None:
+        """Store these together or not at all; returns at once, and `stored` is called, in another thread, when it is done. Any thread may call it.
 
         Raises:
             MachineError: what was put before could not be written.
@@ -84,10 +92,10 @@ class Store:
 
         self._check()
         now = time.time()
-        self._arrived.put([(key, answerer, now, orjson.dumps(answer)) for key, answer in answers])
+        self._arrived.put(_Item([(key, answerer, now, orjson.dumps(answer)) for key, answer in answers], stored))
 
     def flush(self) -> None:
-        """Wait until all that was put is on the disk.
+        """Wait until all that was put is stored.
 
         Raises:
             MachineError: it could not be written.
@@ -110,7 +118,7 @@ class Store:
             items = [self._arrived.get()]
             while not self._arrived.empty():
                 items.append(self._arrived.get())
-            rows = [row for item in items if isinstance(item, list) for row in item]
+            rows = [row for item in items if isinstance(item, _Item) for row in item.rows]
             try:
                 connection = connection or self._connection()
                 if rows and not self._failed:
@@ -123,6 +131,9 @@ class Store:
             for item in items:
                 if isinstance(item, threading.Event):
                     item.set()
+                elif item is not None and item.stored is not None:
+                    with contextlib.suppress(RuntimeError):  # whoever waited for it has gone
+                        item.stored()
             if None in items:
                 if connection:
                     connection.close()

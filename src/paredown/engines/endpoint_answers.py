@@ -87,7 +87,7 @@ class Endpoint:
             retries, before = now - before, now
             tray.report(retries, note)
 
-        self.connection.run(requests, lambda number, answer: tray.put([(number, answer)]), report)
+        self.connection.run(requests, lambda number, answer, stored: tray.put([(number, answer)], stored), report)
 
     def _request(self, question: Question, sampling: Sampling) -> Request:
         body: dict[str, Any] = {"model": self.asked.model}

@@ -59,11 +59,13 @@ class Request:
     about: str = ""  # what an error names
 
 
+Arrived = Callable[[int, Any, Callable[[], object]], None]  # (number, result, to be called from any thread when the result is safe)
+
+
 @dataclass
 class Counts:
     retries: int = 0
     in_flight: int = 0
-    answered: int = 0
 
 
 @dataclass
@@ -71,7 +73,7 @@ class _Run:
     """The state of one call of `run`; touched only by the event loop, but for `stopped` that is set through it."""
 
     pending: Iterator[tuple[int, Request]]
-    arrived: Callable[[int, Any], None]
+    arrived: Arrived
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     failure: Exception | None = None
 
@@ -89,8 +91,10 @@ class Connection:
         self._unsent: dict[str, Any] = {}  # headers that the client would add
         self._not_before = 0.0  # time.monotonic() until which the server asked not to be asked
 
-    def run(self, requests: Sequence[Request], arrived: Callable[[int, Any], None], report: Callable[[str], None]) -> None:
-        """Send all; `arrived(number, result)` is called in the thread of the requests, `report(note)` in this one.
+    def run(self, requests: Sequence[Request], arrived: Arrived, report: Callable[[str], None]) -> None:
+        """Send all; `arrived` is called in the thread of the requests, `report(note)` in this one.
+
+        A request counts as one of those at once until its result is safe, so that a kill loses no more results than that.
 
         Raises:
             UserError: the server refuses a request, its key or the model.
@@ -163,11 +167,16 @@ class Connection:
             try:
                 done, result = await self._one(item[1], run.stopped)
                 if done:
-                    run.arrived(item[0], result)
-                    self.counts.answered += 1
+                    await self._hand_over(run, item[0], result)
             except Exception as error:  # whatever it is, the answers of the others are waited for before it is raised
                 run.failure = run.failure or error
                 run.stopped.set()
+
+    async def _hand_over(self, run: _Run, number: int, result: Any) -> None:
+        loop = asyncio.get_running_loop()
+        safe = asyncio.Event()
+        run.arrived(number, result, lambda: loop.call_soon_threadsafe(safe.set))
+        await safe.wait()
 
     async def _one(self, request: Request, stopped: asyncio.Event) -> tuple[bool, Any]:
         """(whether it was answered before all was stopped, the answer)."""

@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -77,8 +77,9 @@ class Answer:
 class Tray(Protocol):
     """Where what answers puts its answers."""
 
-    def put(self, answers: Sequence[tuple[int, Answer]]) -> None:
-        """Answers by the number of their question, stored together or not at all. Any thread may call it."""
+    def put(self, answers: Sequence[tuple[int, Answer]], stored: Callable[[], object] | None = None) -> None:
+        """Answers by the number of their question, stored together or not at all. Any thread may call it; `stored` is called, in another
+        one, when no kill can take them any more. Who pays for answers waits for it before asking more."""
 
     def report(self, retries: int = 0, note: str = "") -> None:
         """Say how far it is; called now and then in the thread that asked. Raises KeyboardInterrupt where the user stopped the run."""
@@ -187,7 +188,7 @@ class Generator:
         """Charge the step for each answer that it has not been charged for."""
         usage, step = self.usage, self.step
         usage.questions += len(questions)
-        for key, answer in found.items():
+        for key, answer in list(found.items()):
             if key in self._seen:
                 continue
             self._seen.add(key)
@@ -214,12 +215,13 @@ class _Tray:
         self.keys: list[bytes] = []
         self.spent = 0.0
 
-    def put(self, answers: Sequence[tuple[int, Answer]]) -> None:
+    def put(self, answers: Sequence[tuple[int, Answer]], stored: Callable[[], object] | None = None) -> None:
         if any(math.isnan(value) for _, answer in answers for value in answer.logprobs):
             raise DataError(
                 "the log-probability of an option is no number", where=self.generator.identity, todo="look at the model's weights"
             )
-        self.generator.store.put([(self.keys[number], vars(answer)) for number, answer in answers], self.generator.identity)
+        rows = [(self.keys[number], vars(answer)) for number, answer in answers]
+        self.generator.store.put(rows, self.generator.identity, stored)
         for number, answer in answers:
             self.found[self.keys[number]] = answer
             self.spent += self.generator.backend.price(answer) or 0.0
