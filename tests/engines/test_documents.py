@@ -27,7 +27,12 @@ from paredown.engines import documents, reading
 from paredown.engines.documents import count, filter_documents, map_documents, partition_frame, run_shards, sample, shuffle
 
 SCHEMA = {"id": pl.String, "text": pl.String}
-STEPS = [e.name for e in catalog.entries() if e.kind == "step" and e.name.startswith("corpus.") and e.result != "ExampleSplit"]
+READERS = ("corpus.read.files", "corpus.read.stdlib")
+STEPS = [  # what works on documents shard by shard: readers of many files, and all that needs a corpus and nothing else
+    e.name
+    for e in catalog.entries()
+    if e.kind == "step" and (e.name in READERS or (e.name.startswith("corpus.") and [i[0] for i in e.inputs if i[2]] == ["corpus"]))
+]
 KNOBS: dict[str, dict[str, Any]] = {
     "corpus.read.stdlib": {"limit": 12, "keep_rejected": True},
     "corpus.split": {"held_out": 0.3},
