@@ -132,7 +132,7 @@ def ours(work: Work, folder: Path, precision: str) -> Seen:
     """`learn.train` with its defaults, but for a learning rate that stays and a hook that looks at the clock."""
     from paredown.artifacts.tokens import Tokens
     from paredown.core.context import Context, running
-    from paredown.engines import trainer
+    from paredown.engines import trainer, training
     from paredown.engines.batches import packed
     from paredown.engines.parts import Budget, Draw, Hook
     from paredown.learn.optimizers.adamw import Adamw
@@ -142,7 +142,7 @@ def ours(work: Work, folder: Path, precision: str) -> Seen:
     seen, losses = Seen(), []
 
     class Clock(Hook):
-        def step(self, state: trainer.State) -> None:
+        def step(self, state: training.State) -> None:
             seen.end()
             seen.tokens.append(state.batch["predicted"])
             losses.append(state.loss.detach())
@@ -152,13 +152,13 @@ def ours(work: Work, folder: Path, precision: str) -> Seen:
         optimizer=Adamw(beta1=BETA1, beta2=BETA2, epsilon=EPSILON, weight_decay=DECAY), clip=CLIP,
         batch_size=work.rows, length=work.length, precision=precision, device="cpu",
     )  # fmt: skip
-    setup = trainer.Setup(**{name: getattr(strategy, name) for name in trainer.Setup.__dataclass_fields__})
+    setup = training.Setup(**{name: getattr(strategy, name) for name in training.Setup.__dataclass_fields__})
     setup = replace(setup, hooks=(Clock(),))
     source, module = packed(Tokens(folder), work.length), module_of(work)
     with tempfile.TemporaryDirectory() as temporary:
         step = Context(Path(temporary) / "out", Path(temporary) / "scratch", seed=0)
 
-        def batches(state: trainer.State) -> dict[str, Any]:
+        def batches(state: training.State) -> dict[str, Any]:
             return source.fill(strategy.sampler.choose(source, Draw(0, state.step, work.rows)))
 
         with running(step):

@@ -15,6 +15,7 @@ from paredown.artifacts.model import Model
 from paredown.core.context import Context, running
 from paredown.core.errors import DataError, UserError
 from paredown.engines import layers
+from paredown.engines.blocks import find_blocks
 from paredown.engines.model_files import Files, layout
 
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "opt", "bert", "mixtral", "qwen2_moe"]
@@ -59,7 +60,7 @@ def test_inputs_are_those_of_the_model_in_memory(tmp_path, family):
 
     walk(model, tmp_path / "walk", edit)
     whole, expected = model.load().base_model, {}
-    blocks = layers.find_blocks(whole)
+    blocks = find_blocks(whole)
     assert len(blocks) == 2
     for name, block in blocks.items():
         for short, child in block.named_modules():

@@ -16,7 +16,8 @@ from paredown.core.context import Context, running
 from paredown.engines.parts import Budget, Hook, Objective, Optimizer
 from paredown.engines.probing import Probes, influences
 from paredown.engines.regression import fit_ridge, gumbel_top_k, hashed_ngrams
-from paredown.engines.trainer import Setup, State, fit
+from paredown.engines.trainer import fit
+from paredown.engines.training import Setup, State
 
 
 class Squared(Objective):

@@ -16,7 +16,7 @@ from torch import Tensor
 from paredown.artifacts.model import Model
 from paredown.core.errors import MissingExtra, UserError
 from paredown.engines import dependencies, feed_forward, structure, units
-from paredown.engines.layers import find_blocks
+from paredown.engines.blocks import find_blocks
 from paredown.engines.units import Group, Part, Units
 from paredown.learn.models.mlp import Mlp
 from paredown.learn.models.resnet import Resnet

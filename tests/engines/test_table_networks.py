@@ -17,7 +17,7 @@ from torch.nn import functional
 from paredown.artifacts.examples import Examples
 from paredown.artifacts.model import Model
 from paredown.artifacts.tables import Column, Table, cells_of, tables_of, write_table
-from paredown.engines.classifiers import on_device
+from paredown.engines.batches import on_device
 from paredown.engines.modules import initialized
 from paredown.engines.table_networks import GatedBlock, ScoreHead, TableTransformer
 from paredown.engines.table_rows import READS, TableRows, together

@@ -24,7 +24,8 @@ from paredown.engines import checkpoints
 from paredown.engines.batches import PackedRows, counted, shuffled_batch
 from paredown.engines.flops import counter
 from paredown.engines.parts import Budget, Hook, Objective, Schedule
-from paredown.engines.trainer import Outcome, Setup, State, fit
+from paredown.engines.trainer import fit
+from paredown.engines.training import Outcome, Setup, State
 
 LENGTH = 16
 

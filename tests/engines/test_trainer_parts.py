@@ -17,7 +17,8 @@ from paredown.core.catalog import build
 from paredown.core.context import Context
 from paredown.engines.batches import randomness
 from paredown.engines.parts import Budget, Draw, Hook, Objective, Sampler
-from paredown.engines.trainer import Outcome, Setup, State, fit
+from paredown.engines.trainer import fit
+from paredown.engines.training import Outcome, Setup, State
 
 X = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
 Y = X @ np.arange(6, dtype=np.float32)[:, None]

@@ -22,7 +22,8 @@ from paredown.core.errors import UserError
 from paredown.engines.masks import share
 from paredown.engines.parts import Budget, Hook
 from paredown.engines.sparse_training import average_share, prunable, token_shares
-from paredown.engines.trainer import Outcome, Setup, State, fit
+from paredown.engines.trainer import fit
+from paredown.engines.training import Outcome, Setup, State
 from paredown.learn.hooks.gradual_pruning import NAME, GradualPruning
 from paredown.learn.hooks.keep_zeros import KeepZeros
 

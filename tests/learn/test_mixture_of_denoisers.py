@@ -22,7 +22,7 @@ from paredown.engines import encoder_decoders
 from paredown.engines.batches import counted, randomness
 from paredown.engines.byte_pairs import extended
 from paredown.engines.parts import Hook
-from paredown.engines.trainer import State
+from paredown.engines.training import State
 from paredown.learn.objectives.mixture_of_denoisers import MIXTURES, MODES, MixtureOfDenoisers
 
 T5 = {"use": "learn.models.t5", "hidden_size": 16, "heads": 2, "layers": 1}

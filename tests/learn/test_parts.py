@@ -20,7 +20,8 @@ from paredown.core.context import Context
 from paredown.engines.orders import shuffled
 from paredown.engines.parts import Budget, Draw
 from paredown.engines.sparse_training import zero_masks
-from paredown.engines.trainer import Setup, fit
+from paredown.engines.trainer import fit
+from paredown.engines.training import Setup
 from paredown.learn.hooks.keep_zeros import KeepZeros
 from paredown.learn.models.llama import Llama
 from paredown.learn.objectives.next_token import next_token_loss

@@ -16,7 +16,7 @@ from paredown.core.context import Context, running
 from paredown.core.errors import UserError
 from paredown.engines.flops import counter
 from paredown.engines.parts import Hook
-from paredown.engines.trainer import State
+from paredown.engines.training import State
 from paredown.learn.hooks.random_depth import RandomDepth, drawn
 from paredown.learn.models.llama import Llama
 from paredown.learn.train import Train

@@ -13,7 +13,8 @@ from torch import nn
 from paredown.core.catalog import build
 from paredown.core.context import Context
 from paredown.engines.parts import Budget
-from paredown.engines.trainer import Setup, fit
+from paredown.engines.trainer import fit
+from paredown.engines.training import Setup
 from paredown.learn.models.mlp import Mlp
 from paredown.learn.optimizers.sgd import Sgd
 from paredown.learn.schedules.step_decay import StepDecay

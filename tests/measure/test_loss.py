@@ -13,8 +13,7 @@ from paredown.artifacts.examples import Examples
 from paredown.artifacts.model import Model
 from paredown.core.context import Context, running
 from paredown.core.errors import DataError, UserError
-from paredown.engines.batches import evaluation
-from paredown.engines.classifiers import on_device
+from paredown.engines.batches import evaluation, on_device
 from paredown.learn.objectives.vertical_partition import VerticalPartition
 from paredown.measure.loss import Loss
 

@@ -13,6 +13,7 @@ from paredown.artifacts.model import Model
 from paredown.core.context import Context, running
 from paredown.core.errors import UserError
 from paredown.engines import layers
+from paredown.engines.blocks import find_blocks, linear_layers
 from paredown.engines.modules import initialized
 from paredown.learn.models.mlp import Mlp
 from paredown.learn.models.resnet import Resnet
@@ -79,9 +80,9 @@ def test_the_report_names_every_layer(tmp_path):
 def test_a_list_of_bare_layers_is_a_list_of_blocks():
     """Each block is itself a layer; weights of convolutions are seen as views, so that editing one edits the other."""
     module = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(3, 2), nn.Conv2d(2, 4, 3, groups=2)]), "head": nn.Linear(2, 2)})
-    blocks = layers.find_blocks(module)
+    blocks = find_blocks(module)
     assert list(blocks) == ["layers.0", "layers.1"]
-    found = [next(layers.linear_layers(block)) for block in blocks.values()]
+    found = [next(linear_layers(block)) for block in blocks.values()]
     assert [(name, parameter, tuple(weight.shape)) for name, parameter, weight in found] == [
         ("", "weight", (2, 3)),
         ("", "weight", (4, 9)),

@@ -12,6 +12,7 @@ from paredown.artifacts.model import Model
 from paredown.core.context import Context, running
 from paredown.core.errors import DataError, PareError
 from paredown.engines import layers
+from paredown.engines.blocks import find_blocks, linear_layers
 from paredown.prune.magnitude import Magnitude, magnitude_mask
 from paredown.prune.random import Random
 from paredown.prune.sparsegpt import Sparsegpt
@@ -23,11 +24,7 @@ CALIBRATED = {"calibration_tokens": 1024, "length": 64}
 
 def linear_weights(model: Model) -> dict[str, torch.Tensor]:
     module = model.load().base_model
-    return {
-        f"{name}.{short}": weight.detach()
-        for name, block in layers.find_blocks(module).items()
-        for short, _, weight in layers.linear_layers(block)
-    }
+    return {f"{name}.{short}": weight.detach() for name, block in find_blocks(module).items() for short, _, weight in linear_layers(block)}
 
 
 def test_wandas_mask_is_the_definition_row_by_row():

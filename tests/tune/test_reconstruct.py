@@ -18,7 +18,7 @@ from paredown.core.context import Context, running
 from paredown.core.errors import UserError
 from paredown.engines.adapters import block_layers
 from paredown.engines.parts import Hook
-from paredown.engines.trainer import State
+from paredown.engines.training import State
 from paredown.prune.magnitude import Magnitude
 from paredown.tune.perp import Perp
 from paredown.tune.reconstruct import REPORT, Reconstruct

@@ -28,7 +28,7 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from paredown.core.errors import UserError
-from paredown.engines.layers import find_blocks, linear_layers
+from paredown.engines.blocks import find_blocks, linear_layers
 from paredown.engines.weight_groups import biases, head_of, norms
 
 Form = Literal["add", "mask", "scale"]

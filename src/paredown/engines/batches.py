@@ -14,7 +14,7 @@ of documents. The order of rows is computed by arithmetic (`engines/orders.py`):
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
@@ -24,6 +24,9 @@ from paredown.artifacts.tokens import Tokens
 from paredown.core.errors import DataError, UserError
 from paredown.engines.orders import permuted, shuffled
 from paredown.engines.parts import Rows
+
+if TYPE_CHECKING:
+    import torch
 from paredown.engines.table_rows import TableRows
 
 Batch = dict[str, Any]  # arrays whose first axis is the rows; plain values are the same for every row
@@ -212,6 +215,17 @@ def packed(tokens: Tokens, length: int) -> PackedRows:
 def example_rows(examples: Examples) -> ExampleRows | TableRows:
     """The rows of an `Examples` artifact; read once per process."""
     return _examples(str(examples.path), (examples.path / "examples.parquet").stat().st_mtime_ns)
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its arrays as tensors on a device; plain values stay."""
+    import torch
+
+    def moved(value: Any) -> Any:
+        tensor = torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
+        return tensor.to(device, non_blocking=True) if isinstance(tensor, torch.Tensor) else value
+
+    return {name: moved(value) for name, value in batch.items()}
 
 
 def counted(batch: Batch) -> int:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from paredown.artifacts.examples import Examples
 from paredown.core.context import context
 from paredown.core.errors import DataError, UserError
-from paredown.engines.batches import example_rows
+from paredown.engines.batches import example_rows, on_device
 from paredown.engines.flops import Flops
 from paredown.engines.table_rows import TableRows, same_labels
 
@@ -268,8 +268,3 @@ def gradient_norms(module: nn.Module, source: LabelledRows, batch_size: int) -> 
         norms[rows] = squares.sum(dim=0).sqrt().cpu().numpy()
         flops += 3 * counted.table[key]
     return norms, float(flops)
-
-
-def on_device(batch: dict[str, Any], where: torch.device) -> dict[str, Any]:
-    """A batch's arrays as tensors on a device."""
-    return {name: torch.from_numpy(value).to(where) if isinstance(value, np.ndarray) else value for name, value in batch.items()}

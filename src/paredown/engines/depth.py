@@ -14,7 +14,8 @@ from paredown.artifacts.block_shapes import SHAPES, merged
 from paredown.artifacts.model import OWN, Model
 from paredown.core.context import context
 from paredown.core.errors import UserError
-from paredown.engines.layers import REPORT, find_blocks
+from paredown.engines.blocks import find_blocks
+from paredown.engines.layers import REPORT
 from paredown.engines.model_files import Files, layout, write_model
 from paredown.engines.skeletons import architecture, skeleton
 from paredown.engines.units import class_name, hollow, sizes

@@ -25,7 +25,8 @@ from paredown.artifacts.block_shapes import SHAPES, merged
 from paredown.artifacts.model import OWN, Model
 from paredown.core.errors import UserError
 from paredown.engines import encoder_decoders, feed_forward
-from paredown.engines.layers import find_blocks, is_experts, order_of_use
+from paredown.engines.blocks import find_blocks, is_experts
+from paredown.engines.layers import order_of_use
 from paredown.engines.scoring import context_length
 from paredown.engines.skeletons import architecture, skeleton
 from paredown.engines.units import class_name, runs, whole

@@ -10,7 +10,8 @@ from transformers.pytorch_utils import Conv1D
 from paredown.artifacts.block_shapes import entry
 from paredown.artifacts.model import Model
 from paredown.core.errors import UserError
-from paredown.engines.layers import find_blocks, is_experts, order_of_use
+from paredown.engines.blocks import find_blocks, is_experts
+from paredown.engines.layers import order_of_use
 from paredown.engines.skeletons import skeleton
 
 WIDTHS = ("intermediate_size", "ffn_dim", "n_inner")  # what configurations call the number of channels

@@ -24,8 +24,8 @@ from paredown.artifacts.model import Model, quiet
 from paredown.core.context import context
 from paredown.core.errors import UserError
 from paredown.engines import depth, dimensions
+from paredown.engines.blocks import find_blocks
 from paredown.engines.dimensions import Dimensions, Width
-from paredown.engines.layers import find_blocks
 from paredown.engines.processes import private_randomness, reseed
 from paredown.engines.skeletons import architecture, skeleton
 from paredown.engines.units import whole

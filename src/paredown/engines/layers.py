@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,7 @@ from paredown.artifacts.model import Model
 from paredown.artifacts.tokens import Tokens
 from paredown.core.context import context
 from paredown.core.errors import DataError, UserError
+from paredown.engines.blocks import find_blocks, joined, linear_layers
 from paredown.engines.flops import counter
 from paredown.engines.memory import give_back
 from paredown.engines.model_files import Cuts, Files, Piece, block_tensors, finite, layout, read, save_block, write_model
@@ -95,7 +96,7 @@ class Layer:
     parameter: str  # the module's parameter that holds the weight
 
     def __str__(self) -> str:
-        return _joined(self.block.name, self.name)
+        return joined(self.block.name, self.name)
 
 
 @dataclass
@@ -158,45 +159,6 @@ def calibration(tokens: Tokens, model: Model, most: int, length: int) -> Tensor:
         starts = torch.from_numpy(context().generator("calibration").integers(0, total - length + 1, size=wanted))
     rows = [torch.from_numpy(tokens.ids[int(s) : int(s) + length].astype("int64")) for s in starts]
     return torch.stack(rows)
-
-
-def find_blocks(module: Any) -> dict[str, Any]:
-    """The items of the outermost ModuleLists that hold linear layers, by name and in order."""
-    found: dict[str, Any] = {}
-    for name, child in module.named_modules():
-        inside = any(name.startswith(outer + ".") for outer in found)
-        if isinstance(child, torch.nn.ModuleList) and not inside and any(next(linear_layers(item), None) for item in child):
-            found |= {f"{name}.{number}": item for number, item in enumerate(child)}
-    return found
-
-
-def linear_layers(block: Any) -> Iterator[tuple[str, str, Tensor]]:
-    """(name, parameter, weight as (out_features, in_features)) of every linear layer of a block."""
-    from transformers.pytorch_utils import Conv1D
-
-    stacks = {name for name, child in block.named_modules() if is_experts(child)}
-    beside = {name.rpartition(".")[0] for name in stacks}  # where routers and gates stand
-    for name, child in block.named_modules():
-        if isinstance(child, (torch.nn.Linear, Conv1D)):
-            if not stacks or name.rpartition(".")[0] not in beside:
-                yield name, _joined(name, "weight"), child.weight.T if isinstance(child, Conv1D) else child.weight
-        elif isinstance(child, torch.nn.Conv2d):
-            yield name, _joined(name, "weight"), child.weight.view(child.weight.shape[0], -1)
-        elif name in stacks:
-            for parameter, value in child.named_parameters(recurse=False):
-                if value.dim() == 3:
-                    yield from ((f"{name}.{parameter}[{e}]", f"{name}.{parameter}", value[e]) for e in range(value.shape[0]))
-
-
-def _joined(name: str, inner: str) -> str:
-    """A name inside a module; either may be empty: a block may itself be a layer."""
-    return f"{name}.{inner}" if name and inner else name or inner
-
-
-def is_experts(module: Any) -> bool:
-    """Whether a module holds the weights of several experts in stacked parameters (experts, out, in)."""
-    convolution = isinstance(module, torch.nn.modules.conv._ConvNd)
-    return not convolution and any(parameter.dim() == 3 for parameter in module.parameters(recurse=False))
 
 
 def walk(model: Model, ids: Tensor | None, edit: Edit, *, see: See | None = None, writes: bool = True) -> Walked:

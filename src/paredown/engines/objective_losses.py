@@ -7,8 +7,7 @@ from torch import nn
 
 from paredown.artifacts.examples import Examples
 from paredown.core.context import context
-from paredown.engines.batches import counted, evaluation
-from paredown.engines.classifiers import on_device
+from paredown.engines.batches import counted, evaluation, on_device
 from paredown.engines.flops import Flops
 from paredown.engines.parts import Objective
 

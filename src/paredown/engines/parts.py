@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from paredown.engines.embedder import Embedding
     from paredown.engines.generator import Backend
     from paredown.engines.prefill import Begun, Reading, Text
-    from paredown.engines.trainer import State
+    from paredown.engines.training import State
 
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from paredown.engines.batches import counted
+from paredown.engines.batches import counted, on_device
 from paredown.engines.flops import Flops
 
 if TYPE_CHECKING:
     from paredown.engines.batches import Batch
-    from paredown.engines.trainer import State
+    from paredown.engines.training import State
 
 Array = np.ndarray[Any, Any]
 AT_ONCE = 64  # rows whose hidden states are computed in one forward pass
@@ -157,8 +157,7 @@ def mean_hidden(state: State, rows: Array, probes: Probes) -> Array:
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:
-    moved = {name: torch.from_numpy(np.ascontiguousarray(v)).to(device) if isinstance(v, np.ndarray) else v for name, v in batch.items()}
-    return moved | {"predicted": counted(batch) if "predicted" not in batch else batch["predicted"]}
+    return {"predicted": counted(batch)} | on_device(batch, device)
 
 
 def influences(state: State, probes: Probes, rows: Array, name: str) -> Array:

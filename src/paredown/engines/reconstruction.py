@@ -26,7 +26,8 @@ from paredown.engines.layers import Block, Inputs, Layer, Walked, Walker
 from paredown.engines.model_files import Files
 from paredown.engines.orders import shuffled
 from paredown.engines.parts import Objective
-from paredown.engines.trainer import Setup, State, fit
+from paredown.engines.trainer import fit
+from paredown.engines.training import Setup, State
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from paredown.artifacts.model import Model
 from paredown.core.context import context
 from paredown.core.errors import DataError
 from paredown.engines import biases as bias
-from paredown.engines.layers import REPORT, Block, Inputs, Layer, find_blocks, store, walk
+from paredown.engines.blocks import find_blocks
+from paredown.engines.layers import REPORT, Block, Inputs, Layer, store, walk
 from paredown.engines.model_files import Cuts, Files, layout, write_model
 from paredown.engines.skeletons import skeleton
 from paredown.engines.units import Group, Units, cuts, filled, stored

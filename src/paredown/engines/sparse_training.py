@@ -24,12 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from paredown.core.errors import UserError
+from paredown.engines.blocks import is_experts, linear_layers
 from paredown.engines.checkpoints import whole
-from paredown.engines.layers import is_experts, linear_layers
 from paredown.engines.masks import clear, lowest, share
 
 if TYPE_CHECKING:
-    from paredown.engines.trainer import State
+    from paredown.engines.training import State
 
 Scope = Literal["global", "uniform"]
 Ramp = Literal["cubic", "linear"]

@@ -30,7 +30,8 @@ from paredown.artifacts.model import OWN, Model
 from paredown.core import catalog
 from paredown.core.errors import UserError
 from paredown.engines import dependencies, feed_forward
-from paredown.engines.layers import find_blocks, is_experts, order_of_use
+from paredown.engines.blocks import find_blocks, is_experts
+from paredown.engines.layers import order_of_use
 from paredown.engines.skeletons import architecture
 from paredown.engines.units import Group, Part, Shapes, Units, accepts, class_name, hollow, left, shapes, sizes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from paredown.core.context import Context, Listener
     from paredown.engines.parts import Budget
     from paredown.engines.processes import Processes
-    from paredown.engines.trainer import State
+    from paredown.engines.training import State
 
 POINTS = 500  # of a curve, at most; more are averaged in pairs
 
@@ -158,3 +158,21 @@ class Due:
         yield
         self._last = time.monotonic()
         self._interval = max(self._seconds, 20 * (self._last - start))
+
+
+class Sums:
+    """Sums of the parts of a loss, by name."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.sums: dict[str, tuple[Tensor, int]] = {}
+
+    def add(self, more: Sequence[dict[str, tuple[Tensor, int]]]) -> None:
+        """What an objective gave beside its loss: nothing, or one mapping of means and numbers."""
+        for name, (mean, n) in more[0].items() if more else ():
+            total, before = self.sums.get(name, (torch.zeros((), device=self.device), 0))
+            self.sums[name] = (total + mean.detach() * n if n else total, before + n)
+
+    def summed(self, processes: Processes) -> list[tuple[str, tuple[Tensor, int]]]:
+        """Over all processes."""
+        return [(name, processes.sum(*pair)) for name, pair in sorted(self.sums.items())]

@@ -25,111 +25,23 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from paredown.artifacts.tokens import say_tokens
 from paredown.core.context import Context
 from paredown.core.errors import DataError
 from paredown.engines import checkpoints, telemetry
-from paredown.engines.batches import Batch, counted, cut, pieces, processed, share
+from paredown.engines.batches import Batch, counted, cut, on_device, pieces, processed, share
 from paredown.engines.flops import Flops
-from paredown.engines.parts import Budget, Hook, Objective, Optimizer, Rows, Schedule
+from paredown.engines.parts import Hook, Rows
 from paredown.engines.precision import resolve_device, resolve_precision
 from paredown.engines.processes import Processes, interrupts, private_randomness, reseed
 from paredown.engines.sparse_training import in_blocks
-
-
-@dataclass(frozen=True)
-class Setup:
-    """How to train; `learn.train` says what each means."""
-
-    objective: Objective
-    optimizer: Optimizer
-    schedule: Schedule
-    budget: Budget
-    hooks: tuple[Hook, ...] = ()
-    learning_rate: float = 1e-3
-    warmup: float = 0.0
-    clip: float = 1.0
-    accumulate: int = 1
-    precision: str = "auto"
-    device: str = "auto"
-    parallel: str = "none"
-    compile: bool = False
-    log_every: int = 10
-    evaluate_every: int = 0
-    checkpoint_seconds: float = 20.0
-    trackers: tuple[str, ...] = ()
-    tracker_folder: str = ""
-
-
-SAVED = ("step", "tokens", "processed", "flops", "seconds", "weights", "active_tokens")  # plain fields of the state that checkpoints keep
-
-
-@dataclass
-class State:
-    """What hooks read and change."""
-
-    module: nn.Module  # the module itself
-    forward: nn.Module  # the same as the objective calls it: wrapped for several processes, compiled
-    optimizer: torch.optim.Optimizer
-    setup: Setup
-    seed: int
-    generator: torch.Generator  # on the CPU; reseeded from (seed, step)
-    device: torch.device
-    step: int = 0  # optimizer steps done
-    tokens: int = 0  # tokens trained on by all processes, padding not counted
-    processed: int = 0  # tokens fed to the model, where an objective does not predict all of them
-    flops: float = 0.0  # counted, all processes
-    seconds: float = 0.0  # of the loop, over all tries
-    active: int = 0  # weights that no hook holds at zero; see `sparse_training.recount`
-    weights: int = 0  # active weights when the training began
-    active_tokens: float = 0.0  # sum over tokens of the weights that were active: over the tokens, the average parameter count
-    progress: float = 0.0  # share of the budget at the middle of the current step
-    learning_rate: float = 0.0  # of the current step
-    source: Rows | None = None  # what is trained on
-    batch: Batch = field(default_factory=dict)  # the current micro-batch, on the device
-    variant: str = ""  # set by a hook at `batch` where it changes what a batch of this shape computes, so that its FLOPs are counted anew
-    loss: Tensor = field(default_factory=lambda: torch.zeros(()))  # of the micro-batch, nats
-    kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # tensors of hooks, by hook, saved in checkpoints
-    memory: dict[str, Any] = field(default_factory=dict)  # anything of hooks that `start` makes again; not saved
-    measured: dict[str, float] = field(default_factory=dict)  # what hooks want drawn as curves, by name; logged beside the loss
-    about_rows: dict[str, Tensor] = field(
-        default_factory=dict
-    )  # at `end`: columns, a value for each row trained on, kept beside the weights
-    stop: bool = False  # a hook may end the training after this step
-
-    def spent(self, half_of: dict[str, float] | None = None) -> float:
-        """Share of the budget that is spent, 1 at its end; with `half_of`, plus half of what this step takes."""
-        budget = self.setup.budget
-        done = {"tokens": self.tokens, "steps": self.step, "flops": self.flops, "seconds": self.seconds}
-        kind, limit = next((name, value) for name in done if (value := getattr(budget, name)) is not None)
-        if kind == "tokens":
-            limit = max(1, int(limit))
-        share: float = (done[kind] + (half_of or {}).get(kind, 0) / 2) / limit
-        return share
-
-
-@dataclass(frozen=True)
-class Outcome:
-    module: nn.Module  # on the CPU, in evaluation mode; whole on the main process only where it was sharded
-    steps: int
-    tokens: int
-    flops: float
-    seconds: float
-    held_out_loss: float | None
-    facts: dict[str, Any]  # JSON: precision, device, curves, ...
-    about_rows: dict[str, Tensor]  # what hooks noted of each row
-    beside: Path  # what hooks want to lie beside the saved model; there only where one wrote something
-
-
-Batches = Callable[[State], Batch]
+from paredown.engines.training import SAVED, Batches, Outcome, Setup, State
 
 
 def fit(
@@ -244,7 +156,7 @@ class _Run:
         weighted = world > 1 or len(parts) > 1  # means over unequal parts must be weighted by what they are means of
         total = torch.zeros((), device=state.device)
         predicted, flops = 0, 0
-        named = _Named(state.device)
+        named = telemetry.Sums(state.device)
         for number, part in enumerate(parts):
             state.batch = self._moved(part)
             self._call("batch")
@@ -284,7 +196,7 @@ class _Run:
 
     def _moved(self, part: Batch) -> Batch:
         """A batch on the device, with the number of its predicted tokens, which asking the device for would wait."""
-        return {name: _on(value, self.state.device) for name, value in part.items()} | {"predicted": counted(part)}
+        return on_device(part, self.state.device) | {"predicted": counted(part)}
 
     def _log(self) -> None:
         value = self._mean_loss()
@@ -325,7 +237,7 @@ class _Run:
         state = self.state
         state.module.eval()
         total, predicted, flops = torch.zeros((), device=state.device), 0, 0
-        named = _Named(state.device)
+        named = telemetry.Sums(state.device)
         for number, rows in enumerate(self.held_out):
             reseed(self.seed, "held out", number, self.processes.rank)
             part = share(rows, self.processes.rank, self.processes.world)
@@ -438,27 +350,3 @@ class _Run:
         seen = say_tokens(state.tokens) if "targets" in state.batch else f"{state.tokens:,} examples"
         self.context.says = seen + (f", loss {loss:.3f}" if loss is not None else "")
         return Outcome(module, state.step, state.tokens, flops, state.seconds, held_out, facts, state.about_rows, self.beside)
-
-
-class _Named:
-    """Sums of the parts of a loss, by name."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.sums: dict[str, tuple[Tensor, int]] = {}
-
-    def add(self, more: Sequence[dict[str, tuple[Tensor, int]]]) -> None:
-        """What an objective gave beside its loss: nothing, or one mapping of means and numbers."""
-        for name, (mean, n) in more[0].items() if more else ():
-            total, before = self.sums.get(name, (torch.zeros((), device=self.device), 0))
-            self.sums[name] = (total + mean.detach() * n if n else total, before + n)
-
-    def summed(self, processes: Processes) -> list[tuple[str, tuple[Tensor, int]]]:
-        """Over all processes."""
-        return [(name, processes.sum(*pair)) for name, pair in sorted(self.sums.items())]
-
-
-def _on(value: Any, device: torch.device) -> Any:
-    if hasattr(value, "dtype") and not isinstance(value, Tensor):
-        value = torch.from_numpy(value)
-    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value

@@ -125,7 +125,7 @@ class Train(Strategy):
     def _train(self, model: Model | Architecture, data: Tokens | Examples, held_out: Tokens | Examples | None) -> Model:
         import polars as pl
 
-        from paredown.engines import launch, trainer
+        from paredown.engines import launch, trainer, training
         from paredown.engines.batches import evaluation, randomness
 
         step = context()
@@ -135,14 +135,14 @@ class Train(Strategy):
         module, stored = self._module(model, data, seed)
         source = self.objective.rows(data, self.length)
         batch_size = min(self.batch_size, source.rows) if isinstance(data, Examples) else self.batch_size
-        setup = trainer.Setup(**{name: getattr(self, name) for name in trainer.Setup.__dataclass_fields__})
+        setup = training.Setup(**{name: getattr(self, name) for name in training.Setup.__dataclass_fields__})
         setup = dataclasses.replace(setup, hooks=(self.sampler, *self.hooks))
         if self.budget.epochs is not None:
             setup = dataclasses.replace(setup, budget=Budget(steps=math.ceil(self.budget.epochs * source.rows / batch_size)))
         most = self.evaluate_tokens if isinstance(data, Examples) else -(-self.evaluate_tokens // self.length)
         kept_under = self.sampler.strategy_name()
 
-        def batch(state: trainer.State) -> dict[str, Any]:
+        def batch(state: training.State) -> dict[str, Any]:
             draw = Draw(seed, state.step, batch_size, state.kept.get(kept_under, {}))
             return source.fill(self.sampler.choose(source, draw), randomness(seed, state.step))
 

@@ -60,10 +60,11 @@ class IgLora(Hook):
         """
         from paredown.core.context import context
         from paredown.core.errors import DataError
-        from paredown.engines import adapters, layers, removal, weight_groups
+        from paredown.engines import adapters, removal, weight_groups
+        from paredown.engines.blocks import find_blocks
 
         names = adapters.block_layers(module, self.layers)
-        blocks = [[name for name in names if name.startswith(f"{block}.")] for block in layers.find_blocks(module)]
+        blocks = [[name for name in names if name.startswith(f"{block}.")] for block in find_blocks(module)]
         shares = removal.shares(self.pruned)
         if len(shares) != len(blocks):
             raise DataError(f"pruning.json tells of {len(shares)} blocks, but the model has {len(blocks)}", where=str(self.pruned.path))

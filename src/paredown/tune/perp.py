@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from paredown.engines.adapters import Form
-    from paredown.engines.trainer import State
+    from paredown.engines.training import State
 
 FORMS: dict[str, Form] = {"lora": "add", "lora_prune": "add", "scale_lora": "scale", "mask_lora": "mask"}
 

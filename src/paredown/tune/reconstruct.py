@@ -74,7 +74,7 @@ class Reconstruct(Strategy):
         from paredown.core.context import context
         from paredown.engines import layers
         from paredown.engines.reconstruction import MeanSquared, reconstruct
-        from paredown.engines.trainer import Setup
+        from paredown.engines.training import Setup
 
         setup = Setup(
             objective=MeanSquared(), optimizer=self.optimizer, schedule=self.schedule, budget=Budget(steps=self.steps), hooks=self.hooks,

@@ -12,7 +12,7 @@ from paredown.engines.parts import Hook
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from paredown.engines.trainer import State
+    from paredown.engines.training import State
 
 NAME = "gradual_pruning"
 Place = Annotated[float, Field(ge=0, le=1)]

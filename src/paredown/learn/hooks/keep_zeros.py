@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from paredown.engines.parts import Hook
 
 if TYPE_CHECKING:
-    from paredown.engines.trainer import State
+    from paredown.engines.training import State
 
 
 class KeepZeros(Hook):

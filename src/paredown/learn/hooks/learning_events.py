@@ -10,7 +10,7 @@ from paredown.engines.parts import Hook
 if TYPE_CHECKING:
     import torch
 
-    from paredown.engines.trainer import State
+    from paredown.engines.training import State
 
 NAME = "learn.hooks.learning_events"
 

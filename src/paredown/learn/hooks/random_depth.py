@@ -12,7 +12,7 @@ from paredown.core.strategy import Share
 from paredown.engines.parts import Hook
 
 if TYPE_CHECKING:
-    from paredown.engines.trainer import State
+    from paredown.engines.training import State
 
 NAME = "random_depth"
 
@@ -56,7 +56,7 @@ class RandomDepth(Hook):
         Raises:
             UserError: the module's blocks are no single list, or are not as many as the last of `depths`, or it is compiled.
         """
-        from paredown.engines.layers import find_blocks
+        from paredown.engines.blocks import find_blocks
 
         names = list(find_blocks(state.module))
         lists = {name.rpartition(".")[0] for name in names}

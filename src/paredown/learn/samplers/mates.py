@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy
 
     from paredown.engines.probing import Probes
-    from paredown.engines.trainer import State
+    from paredown.engines.training import State
 
     Array = numpy.ndarray[Any, Any]
 
