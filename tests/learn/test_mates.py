@@ -118,7 +118,7 @@ def test_the_same_bytes_twice_and_after_a_kill_inside_the_probes(data: Any, tmp_
 
 
 def test_a_stop_between_stages_goes_on_with_what_was_chosen(data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, _ = train(tmp_path / "one", data[0], sampler(data[1], refit="once"))
+    one, before = train(tmp_path / "one", data[0], sampler(data[1], refit="once"))
     real, calls = Mates.choose, []
 
     def choose(self: Mates, rows: Any, draw: Draw) -> Any:
@@ -132,6 +132,8 @@ def test_a_stop_between_stages_goes_on_with_what_was_chosen(data: Any, tmp_path:
         train(tmp_path / "two", data[0], sampler(data[1], refit="once"))
     two, step = train(tmp_path / "two", data[0], sampler(data[1], refit="once"))
     assert step.facts["resumed_at"] == 7
+    assert step.facts["curves"] == before.facts["curves"], "what the selections measured stands in the curves of both"
+    assert step.cost.flops == before.cost.flops
     assert (one.path / "model.safetensors").read_bytes() == (two.path / "model.safetensors").read_bytes()
 
 

@@ -95,7 +95,7 @@ def attend(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **given)
     refused = [name for name in REFUSED if others.get(name) is not None]
     if refused or others.get("is_causal") is False or not getattr(module, "is_causal", True):
-        raise NotImplementedError(f"attention with {refused or 'a view of what comes later'}")
+        raise ValueError(f"no attention by segments with {refused or 'a view of what comes later'}")
     groups = query.shape[1] // key.shape[1]
     window = int(sliding_window or 0)
     layout.windows.add(window)
@@ -143,7 +143,7 @@ def attention(module: Any) -> Iterator[None]:
     before = module.config._attn_implementation
     module.set_attn_implementation(NAME)
     if module.config._attn_implementation != NAME:
-        raise NotImplementedError(f"{type(module).__name__} has an attention of its own")
+        raise ValueError(f"{type(module).__name__} has an attention of its own")
     try:
         yield
     finally:
