@@ -104,7 +104,7 @@ def test_a_text_is_embedded_once_over_steps_and_kills(tmp_path: Path) -> None:
 
 def test_a_folder_of_sentence_transformers(tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
