@@ -38,7 +38,16 @@ class Setup:
     tracker_folder: str = ""
 
 
-SAVED = ("step", "tokens", "processed", "flops", "seconds", "weights", "active_tokens", "measured")  # plain fields of the state that checkpoints keep
+SAVED = (
+    "step",
+    "tokens",
+    "processed",
+    "flops",
+    "seconds",
+    "weights",
+    "active_tokens",
+    "measured",
+)  # plain fields of the state that checkpoints keep
 
 
 @dataclass
