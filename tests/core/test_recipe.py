@@ -124,11 +124,24 @@ def test_the_outside_world_is_looked_at_once_a_plan(monkeypatch: pytest.MonkeyPa
         ("by: 0.5", "within: 0.5", "claims.within: a beats claim takes by"),
         ("reference: plain", "reference: plane", "reference: 'plane' is no arm"),
         ("double.skip: true", "halves.skip: 3", "halves.skip: expected true or false"),
-        ("double.skip: true", "score.skip: true", "score: cannot be skipped: it takes no Scores"),
+        ('star: {double.mark: "*"}', "star: {score.skip: true}", "claims.metric: score is skipped in arm star"),
+        (
+            "plain: {double.skip: true}",
+            "plain: {numbers.skip: true}",
+            "numbers: cannot be skipped: it takes no Corpus that could be handed through to",
+        ),
     ],
 )
 def test_mistakes_in_arms_and_claims(old: str, new: str, what: str) -> None:
     assert any(what in found for _, _, found, _ in mistakes(ARMS.replace(old, new, 1)))
+
+
+def test_a_step_that_nothing_reads_can_be_left_out_of_an_arm() -> None:
+    """What an arm does not use it does not pay for either, such as the model beside a boosted control."""
+    plan = make(recipes.loads(GOOD + "arms:\n  all: {}\n  short: {score.skip: true}\n"))
+    assert "score" in plan.names("all", 3)
+    assert "score" not in plan.names("short", 3)
+    assert [t.arms for t in plan.tasks.values() if t.name == "score"] == [["all"]]
 
 
 def test_a_part_of_a_skipped_step_is_what_stands_in_for_it() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from paredown.core.errors import nearest
-from paredown.core.recipe import Claim, Step
+from paredown.core.recipe import Claim, Step, stands_for
 from paredown.core.step_checks import StepChecker
 from paredown.core.wording import did_you_mean, kind_of, say
 from paredown.core.yaml import Node
@@ -91,6 +91,10 @@ class ClaimChecker(StepChecker):
             self.add(node.mistake(f"{where}: there is no step {step}", did_you_mean(step, steps)))
             return None
         made = {arm: self._made(arms[arm], step) for arm in every or arms}
+        left_out = [arm for arm in every if not stands_for(arms[arm][step], arms[arm])]
+        if left_out:
+            self.add(node.mistake(f"{where}: {step} is skipped in arm {left_out[0]}"))
+            return None
         lacking = [arm for arm, names in made.items() if names is not None and metric not in names]
         if lacking if every else len(lacking) == len(arms):
             measured = arms[lacking[0]][step]
@@ -108,11 +112,9 @@ class ClaimChecker(StepChecker):
 
     def _made(self, steps: dict[str, Step], name: str) -> Sequence[str] | None:
         """The metrics that a step of an arm makes; None where that shows only when it runs, or the step has a mistake."""
-        step = steps[name]
-        seen = {name}
-        while step.skip and step.handed_through and step.handed_through.step in steps and step.handed_through.step not in seen:
-            step = steps[step.handed_through.step]
-            seen.add(step.name)
+        step = stands_for(steps[name], steps)
+        if step is None:
+            return ()
         if step.strategy is None or step.result is None:
             return None
         if not _is_scores(step.result):

@@ -14,7 +14,7 @@ from typing import Any
 from paredown.core import catalog
 from paredown.core.artifact import Artifact, Bundle, Reference
 from paredown.core.errors import DataError, MissingExtra, PareError, RecipeError
-from paredown.core.recipe import Recipe, Step
+from paredown.core.recipe import Recipe, Step, stands_for
 from paredown.core.strategy import Part, Strategy, alternatives, wires
 from paredown.core.workspace import FORMAT, Record, Workspace
 
@@ -115,6 +115,8 @@ def make(recipe: Recipe) -> Plan:
         for arm, steps in recipe.arms.items():
             keys: dict[str, Source] = {}
             for step in steps.values():
+                if not stands_for(step, steps):  # skipped, and nothing reads it in this arm
+                    continue
                 try:
                     source = _add(plan, step, arm, seed, keys, outside)
                 except PareError as error:

@@ -45,6 +45,17 @@ class Step:
                 yield from value
 
 
+def stands_for(step: Step, steps: dict[str, Step]) -> Step | None:
+    """The step itself or, where it is skipped, what it hands through in the end; None where that is nothing."""
+    seen = set()
+    while step.skip:
+        if not step.handed_through or step.handed_through.step not in steps or step.name in seen:
+            return None
+        seen.add(step.name)
+        step = steps[step.handed_through.step]
+    return step
+
+
 @dataclass(frozen=True)
 class Claim:
     """`arm` compared with another arm on a metric `step.metric`; verdicts need seeds."""

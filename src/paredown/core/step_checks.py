@@ -316,7 +316,7 @@ class StepChecker:
         return node.plain()
 
     def _hand_through(self, step: Step) -> None:
-        """A skipped step hands the first input of its result's type through."""
+        """A skipped step hands the first input of its result's type through; one that has none may go where nothing reads it."""
         if not step.skip or step.result is None:
             return
         wanted = main_type(step.result)
@@ -325,7 +325,6 @@ class StepChecker:
             if "." not in name and isinstance(value, Reference) and any(isinstance(a, type) and issubclass(a, wanted) for a in accepted):
                 step.handed_through = value
                 return
-        self.add(step.node.value["skip"].mistake(f"{step.name}: cannot be skipped: it takes no {say(wanted)} that could be handed through"))
 
     def _check_references(self, step: Step, steps: dict[str, Step]) -> None:
         for name, value in step.inputs.items():
@@ -354,6 +353,11 @@ class StepChecker:
             if reference.step not in steps:
                 return
             source = steps[reference.step]
+        if source.skip and not source.handed_through:
+            if source.result is not None and not step.skip:
+                lacking = f"it takes no {say(main_type(source.result))} that could be handed through to {step.name}"
+                self.add(source.node.value["skip"].mistake(f"{source.name}: cannot be skipped: {lacking}"))
+            return
         if source.result is None:
             return
         using = source.node.value["use"].value
