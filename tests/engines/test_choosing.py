@@ -109,3 +109,15 @@ def test_bad_items_are_named(tmp_path: Path) -> None:
     one = Examples.write(tmp_path / "a", pl.DataFrame([{"question": "q", "options": ["x"], "answer": "x"}]))
     with pytest.raises(DataError, match="1 options"):
         items(one, "question", "options", "answer")
+
+
+def test_weighted_votes_are_summed_by_option() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        votes = [None if vote == 4 else vote for vote in rng.integers(0, 5, 7).tolist()]
+        weights = rng.choice([0.5, 1.0, 2.0], 7).tolist()
+        totals = {option: sum(w for v, w in zip(votes, weights, strict=True) if v == option) for option in set(votes) - {None}}
+        best = [option for option in totals if totals[option] == max(totals.values())]
+        assert majority(votes, weights) == min(best, key=votes.index, default=None)
+    assert majority([1, 0, 0], [2.0, 1.0, 1.0]) == 1
+    assert majority([1, 0, 0], [0.5, 1.0, 1.0]) == 0

@@ -213,3 +213,58 @@ def test_the_partial_answerer_is_as_useful_as_it_says(tmp_path: Path) -> None:
     assert abs(accuracy("b", 9, True, first=2.0, noise=0.5) - 0.455) < three
     assert abs(accuracy("c", 1, False, first=0.0, noise=1.0) - 0.412) < three
     assert accuracy("d", 3, False, first=1.0, noise=0.0) == accuracy("e", 1, False, first=1.0, noise=0.0)
+
+
+PORTFOLIO = {"use": "infer.prompting.portfolio", "chains": few(examples=0, chains=True), "direct": few(examples=0)}
+
+
+def two_minds(question: Question, sampling: Sampling) -> str:
+    """Right when it reasons and wrong when it does not; needs a scratch-pad for even cases, not for odd ones, and does not say for fruit."""
+    prompt = str(question.prompt)
+    if "scratch-pad" in prompt:
+        number = int(prompt.split("case ")[1].split(" ")[0])
+        return "it depends" if "a fruit" in prompt else ["A", "B"][number % 2]
+    if "step by step" in prompt:
+        return f"so it is Answer: [{right_letter(prompt)}]"
+    return letter_for(prompt, "bird" if "a bird" not in asked_part(prompt) else "river")
+
+
+@pytest.mark.parametrize(
+    ("chains", "direct", "weight", "yes", "no", "unsaid"),
+    [
+        (5, 10, 2.0, 1.0, 0.0, 0.0),  # 10 to 10: of equals what a chain named first; 2.5 to 10; 5 to 10
+        (2, 3, 2.0, 1.0, 0.0, 0.0),  # 4 to 3; 1 to 3; 2 to 3
+        (3, 2, 2.0, 1.0, 0.0, 1.0),  # 6 to 2; 1.5 to 2; 3 to 2
+        (3, 1, 2.0, 1.0, 1.0, 1.0),  # 6 to 1; 1.5 to 1; 3 to 1
+        (1, 2, 1.0, 0.0, 0.0, 0.0),  # 1 to 2, and nothing is screened
+    ],
+)
+def test_chains_count_for_more_where_a_scratch_pad_is_needed(
+    tmp_path: Path, chains: int, direct: int, weight: float, yes: float, no: float, unsaid: float
+) -> None:
+    part = {**PORTFOLIO, "chain_votes": chains, "direct_votes": direct, "weight": weight}
+    scores, step = measure(tmp_path, scripted(two_minds), part, data(tmp_path / "asked", 16))
+    items = scores.items()
+    assert items is not None
+    right = items.filter(metric="accuracy")["value"].to_list()
+    for number, found in enumerate(right):  # fruit are the multiples of 4
+        assert found == (unsaid if number % 4 == 0 else no if number % 2 else yes), number
+    screened = [question for question, _ in ASKED if "scratch-pad" in str(question.prompt)]
+    assert len(screened) == (0 if weight == 1 else 16)
+    assert weight == 1 or step.facts["scratch_pads"] == 4 / 16
+    assert len(ASKED) == 16 * (chains + direct) + len(screened), "every answer has an order of its own"
+
+
+def test_a_portfolio_may_rank_its_screening_and_hold_ensembles(tmp_path: Path) -> None:
+    def ranks(question: Question, sampling: Sampling) -> Any:
+        if question.options:
+            return [-1.0, -2.0] if "case 1 " in str(question.prompt) else [-2.0, -1.0]
+        return two_minds(question, sampling)
+
+    part = {**PORTFOLIO, "chain_votes": 2, "direct_votes": 3, "screening": "rank", "shuffle": False}
+    scores, _ = measure(tmp_path / "1", scripted(ranks), part, data(tmp_path / "a", 4))
+    assert value(scores) == 1 / 4
+    assert len(ASKED) == 4 * 3, "in one order at temperature 0 all answers are the same, and asked for once"
+    inner = {"use": "infer.prompting.ensemble", "of": few(examples=0, chains=True), "votes": 3}
+    scores, _ = measure(tmp_path / "2", scripted(ranks), {**part, "chains": inner}, data(tmp_path / "b", 4))
+    assert value(scores) == 1 / 4

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -100,10 +99,25 @@ def read(text: str, order: Order) -> int | None:
     return option_of(first[1], order) if first else None
 
 
-def majority(votes: Sequence[int | None]) -> int | None:
+def majority(votes: Sequence[int | None], weights: Sequence[float] | None = None) -> int | None:
     """The option with the most votes; of equals the one that was voted for first. What could not be read does not vote."""
-    counted = Counter(vote for vote in votes if vote is not None)  # in the order of their first votes, which max keeps
+    counted: dict[int, float] = {}  # in the order of their first votes, which max keeps
+    for vote, weight in zip(votes, weights or [1.0] * len(votes), strict=True):
+        if vote is not None:
+            counted[vote] = counted.get(vote, 0.0) + weight
     return max(counted, key=lambda option: counted[option], default=None)
+
+
+def ballots(
+    chooser: Chooser, items: Sequence[Item], orders: Sequence[Order], number: int, votes: int, generator: np.random.Generator | None
+) -> list[tuple[int | None, ...]]:
+    """What `votes` answers to each item say, asked in another order of options each time where a generator is given to draw them."""
+    if generator is None:
+        drawn = [[order] * votes for order in orders]
+    else:
+        drawn = [shuffled_orders(item, votes, generator) for item in items]
+    rounds = [chooser.choose(items, [of[vote] for of in drawn], number * votes + vote) for vote in range(votes)]
+    return list(zip(*rounds, strict=True))
 
 
 def balanced(count: int, letters: int, generator: np.random.Generator) -> list[int]:

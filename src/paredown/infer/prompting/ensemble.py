@@ -47,10 +47,6 @@ class _Opened:
         """The options that most of the answers name; of equals the one that was named first."""
         from paredown.engines import choosing
 
-        votes = self.part.votes
-        if self.part.shuffle:
-            drawn = [choosing.shuffled_orders(item, votes, self.generator) for item in items]
-        else:
-            drawn = [[order] * votes for order in orders]
-        rounds = [self.inner.choose(items, [of[vote] for of in drawn], number * votes + vote) for vote in range(votes)]
-        return [choosing.majority(said) for said in zip(*rounds, strict=True)]
+        drawing = self.generator if self.part.shuffle else None
+        said = choosing.ballots(self.inner, items, orders, number, self.part.votes, drawing)
+        return [choosing.majority(votes) for votes in said]
