@@ -272,6 +272,15 @@ def test_what_was_spent_is_summed_over_all_that_made_a_step_but_measuring(traine
     assert compare.spent(plan, records, key)["flops"] == 0
 
 
+def test_measuring_counts_where_something_was_made_from_it(trained: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts that a model wrote for a training are paid for, though what writes them stands among what answers."""
+    plan, records = trained
+    key = plan.names("labelled", 1)["score"]
+    made = [records[k].cost["seconds"] for name, k in plan.names("labelled", 1).items() if name != "score"]
+    monkeypatch.setattr(compare, "MEASURING", ("toy.numbers", "toy.given"))
+    assert compare.spent(plan, records, key)["seconds"] == pytest.approx(sum(made))
+
+
 def test_verdicts_are_counted_in_words() -> None:
     assert compare.counted([]) == "no claims"
     assert compare.counted(["fails"]) == "1 claim: 1 fails"

@@ -189,6 +189,10 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         MixtureOfDenoisers().rows(data, 64)
     with pytest.raises(UserError, match="sentinels, but the vocabulary has 2"):
         MixtureOfDenoisers(modes=False).rows(data, 64)
+    vocabulary = (data.path / "tokenizer.json").read_text()
+    asked = Tokens.write(tmp_path / "asked", [(np.arange(200) % 250, 200, 30)], tokenizer=vocabulary, vocab_size=400)
+    with pytest.raises(UserError, match="encode them without `given`"):
+        MixtureOfDenoisers(modes=False).rows(asked, 64)
     with pytest.raises(UserError, match="no encoder"):
         MixtureOfDenoisers(attention="encoder_decoder").prepare(tiny.module())
     with pytest.raises(UserError, match="is an encoder-decoder"):

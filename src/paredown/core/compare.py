@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LEAST_SEEDS = 3
 ALLOWED = 0.01  # share by which two arms' named budget may differ
-MEASURING = ("measure.", "infer.")  # stages whose cost is not part of making the model
+MEASURING = ("measure.", "infer.")  # stages whose cost is not part of making what they are about
 COUNTED = ("weights", "parameters", "bytes", "FLOPs", "documents")  # units of what is counted, not measured
 UNITS = {"flops": "FLOPs", "seconds": "s", "processed": "processed tokens"}
 NO_VERDICT = "no verdict"
@@ -111,7 +111,12 @@ def paid(plan: Plan, records: dict[str, Record], key: str, currency: str) -> flo
 
 
 def _making(plan: Plan, records: dict[str, Record], key: str) -> list[Task]:
-    return [task for task in made_by(plan, key) if not task.use.startswith(MEASURING) and task.key in records]
+    """What measures or answers counts where something was made from it: texts that a model wrote for a training are no measurement."""
+    read: set[str] = set()
+    for task in reversed(made_by(plan, key)):
+        if not task.use.startswith(MEASURING) or task.key in read:
+            read.update([task.key, *(source.key for source in task.sources())])
+    return [task for task in made_by(plan, key) if task.key in read and task.key in records]
 
 
 def judge(claim: Claim, plan: Plan, records: dict[str, Record], read: Read) -> Judged:

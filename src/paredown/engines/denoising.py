@@ -17,6 +17,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from paredown.artifacts.tokens import Tokens
 from paredown.core.errors import DataError, UserError
 from paredown.engines.batches import IGNORED, Batch
 
@@ -211,6 +212,17 @@ class Kind:
     def most(self) -> int:
         """Most tokens after a prefix: with 1 to that many, all equally likely, `rate` is their mean share."""
         return max(1, min(self.length - 1, round(2 * self.rate * self.length) - 1))
+
+
+def check_all_learnt(tokens: Tokens) -> None:
+    """
+    Raises:
+        UserError: the documents begin with what is given, which gaps would make the model predict.
+    """
+    if tokens.given is not None:
+        raise UserError(
+            "denoising makes gaps anywhere in a document, in what is given too", where="tokens", todo="encode them without `given`"
+        )
 
 
 def check_sentinels(sentinels: Sequence[int], needed: int) -> None:

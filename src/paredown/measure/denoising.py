@@ -59,6 +59,7 @@ class Denoising(Strategy):
 
         module = scoring.load(model, "float32")
         scoring.check_vocabulary(model, tokens, scoring.vocabulary(module))
+        denoising.check_all_learnt(tokens)
         marks = tokens.tokenizer.sentinels()
         denoising.check_sentinels(marks, denoising.spans(self.length, *INFILL)[1])
         numbers = scoring.spread_order(tokens.tokens // self.length)[: self.chunks]

@@ -108,6 +108,7 @@ class MixtureOfDenoisers(Objective):
 
         if not isinstance(data, Tokens):
             raise UserError("mixture_of_denoisers learns from tokens, not from examples", where="objective")
+        denoising.check_all_learnt(data)
         kinds = self.kinds(data, length)
         context().facts["denoisers"] = [
             {"family": FAMILIES[k.family], "mean": k.mean, "rate": k.rate, "weight": k.weight, "tokens": k.length, "spans": k.spans[1]}
