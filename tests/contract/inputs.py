@@ -78,6 +78,8 @@ def inputs(strategy: Strategy, kind: str, folder: Path, choice: str = "") -> dic
         data = next((kind_of for kind_of in typing.get_args(many) if kind_of in (Examples, Corpus)), None)
         if data is not None:
             found[name] = (make(data, kind, folder / f"input-{name}"),)
+        elif many is not None and Scores in typing.get_args(many):
+            found[name] = answered(folder / f"input-{name}", kind)
         elif many is not None:
             made = classifiers if examples_alone(annotations) else trainings
             found[name] = made(folder / f"input-{name}", kind)
@@ -244,6 +246,26 @@ def model(folder: Path, kind: str, experts: bool = False) -> Model:
 def scores(folder: Path, kind: str) -> Scores:
     rows = [] if kind == "empty" else [Score(subject="s", metric="m", value=1.0)]
     return Scores.write(folder, rows)
+
+
+def answered(folder: Path, kind: str) -> tuple[Scores, ...]:
+    """Three ways of answering the same 30 questions, the dearer the better, as measure.choices notes them."""
+    import polars as pl
+
+    made = []
+    for way in range({"empty": 0, "one": 1}.get(kind, 3)):
+        asked = 30 - (kind == "odd" and way == 2)
+        values = {
+            "accuracy": [math.nan if kind == "nan" and n == 3 else float(n % (4 - way) == 0) for n in range(asked)],
+            "prompt_tokens": [10.0 * (way + 1) + n % 3 for n in range(asked)],
+            "completion_tokens": [1.0] * asked,
+            "money": [0.01 * (way + 1)] * asked,
+        }
+        rows = [Score(subject=str(way), metric=m, value=sum(v) / asked, unit="EUR a question" * (m == "money")) for m, v in values.items()]
+        items = [{"metric": m, "item": n, "value": v, "weight": 1.0} for m, of in values.items() for n, v in enumerate(of)]
+        made.append(Scores.write(folder / str(way), rows, pl.DataFrame(items)))
+        made[-1].seal({"key": "contract"})
+    return tuple(made)
 
 
 def examples(folder: Path, kind: str) -> Examples:

@@ -9,16 +9,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scripted import scripted
 
 from paredown.artifacts.examples import Examples
+from paredown.core.context import Context
 from paredown.core.errors import DataError
 from paredown.engines.choosing import (
     Item,
+    Meter,
     balanced,
-    frontier,
     items,
     letter_of,
     majority,
+    on_frontier,
     option_of,
     read,
     same,
@@ -26,6 +29,7 @@ from paredown.engines.choosing import (
     shuffled_orders,
     swapped,
 )
+from paredown.engines.generator import Question, Sampling, opened
 
 ITEM = Item("1", "what?", ("red", "green", "blue", "grey"), 2)
 
@@ -99,10 +103,29 @@ def test_places_are_balanced_and_texts_unchanged() -> None:
 
 
 def test_the_frontier_holds_what_nothing_beats() -> None:
-    assert frontier([(1, 0.5), (2, 0.4), (3, 0.7)]) == [(1, 0.5), (3, 0.7)]
-    points = [tuple(p) for p in np.random.default_rng(0).integers(0, 8, (40, 2)).tolist()]
-    brute = sorted({p for p in points if not any((q[0] <= p[0] and q[1] >= p[1]) and q != p for q in points)})
-    assert frontier(points) == brute  # type: ignore[arg-type]
+    assert on_frontier(np.array([1, 2, 3]), np.array([0.5, 0.4, 0.7])).tolist() == [True, False, True]
+    rng = np.random.default_rng(0)
+    costs, qualities = rng.integers(0, 8, (6, 40)), rng.integers(0, 8, (6, 40))
+    found = on_frontier(costs, qualities)
+    for row in range(6):
+        points = list(zip(costs[row].tolist(), qualities[row].tolist(), strict=True))
+        for number, p in enumerate(points):
+            assert found[row, number] == (not any(q[0] <= p[0] and q[1] >= p[1] and q != p for q in points))
+
+
+def test_what_items_took_adds_up_to_what_was_used(tmp_path: Path) -> None:
+    """Each answer once, for the item that asked first; what is asked for all is shared."""
+    some = [Item(str(n), f"q{n}", ("a", "b"), 0) for n in range(3)]
+    with opened(scripted(lambda q, s: "one two three"), Context(tmp_path / "out", tmp_path)) as generator:
+        meter = Meter(generator, some)
+        meter.ask([Question("a b c d e f")], Sampling())
+        assert meter.spent.tolist() == [[2, 1, 0]] * 3
+        meter.ask([Question("x y"), Question("z")], Sampling(), some[1:])
+        meter.ask([Question("x y"), Question("x y"), Question("u")], Sampling(), some)
+        assert meter.spent.tolist() == [[2, 1, 0], [4, 4, 0], [2 + 1 + 1, 1 + 3 + 3, 0]]
+        assert meter.spent.sum(axis=0).tolist() == [generator.usage.prompt_tokens, generator.usage.completion_tokens, 0]
+        meter.ask([Question("x y")], Sampling(temperature=1), some[:1])
+        assert meter.spent[0].tolist() == [4, 4, 0], "another draw is another answer"
 
 
 def test_bad_items_are_named(tmp_path: Path) -> None:

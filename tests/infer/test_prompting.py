@@ -266,5 +266,10 @@ def test_a_portfolio_may_rank_its_screening_and_hold_ensembles(tmp_path: Path) -
     assert value(scores) == 1 / 4
     assert len(ASKED) == 4 * 3, "in one order at temperature 0 all answers are the same, and asked for once"
     inner = {"use": "infer.prompting.ensemble", "of": few(examples=0, chains=True), "votes": 3}
-    scores, _ = measure(tmp_path / "2", scripted(ranks), {**part, "chains": inner}, data(tmp_path / "b", 4))
-    assert value(scores) == 1 / 4
+    part = {**part, "chains": inner, "direct": few(examples=2, chains=True)}
+    scores, _ = measure(tmp_path / "2", scripted(ranks), part, data(tmp_path / "b", 4), data(tmp_path / "k", 8, 100))
+    assert value(scores) == 1.0, "both reason"
+    items = scores.items()
+    assert items is not None
+    for metric in ("prompt_tokens", "completion_tokens"):
+        assert items.filter(metric=metric)["value"].mean() == pytest.approx(value(scores, metric)), "chains of known items are shared"

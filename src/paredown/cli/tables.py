@@ -23,6 +23,10 @@ COSTS = (  # title, unit, better
     ("non-zero", "parameters", "lower"),
     ("bytes at rest", "bytes", "lower"),
 )
+ASKING = (  # of an arm that was asked questions: what each took, votes and chains of thought counted
+    ("tokens a question", "tokens a question", "lower"),
+    ("ms a question", "ms", "lower"),
+)
 
 
 def reader(plan: Plan, records: dict[str, Record]) -> Read:
@@ -66,10 +70,15 @@ def build(plan: Plan, records: dict[str, Record], read: Read) -> dict[str, Any]:
         columns.append({"title": title, "unit": first.unit if first else "", "better": first.better if first else "none", "kind": "metric"})
     currency = next((found for record in records.values() if (found := record.cost.get("currency"))), "")
     wide = (*COSTS, ("money to get there", currency, "lower")) if currency else COSTS  # only where somebody was paid
-    columns += [{"title": title, "unit": unit, "better": better, "kind": "cost"} for title, unit, better in wide]
+    priced = (*ASKING, ("money a question", f"{currency} a question", "lower")) if currency else ASKING
+    asking = priced if any("questions" in record.facts for record in records.values()) else ()
+    columns += [{"title": title, "unit": unit, "better": better, "kind": "cost"} for title, unit, better in (*wide, *asking)]
     rows: list[dict[str, Any]] = []
     for arm in recipe.arms:
-        costs_of = [_costs(plan, records, arm, seed, currency)[: len(wide)] for seed in recipe.seeds]
+        costs_of = [
+            [*_costs(plan, records, arm, seed, currency)[: len(wide)], *_asking(plan, records, arm, seed, currency)[: len(asking)]]
+            for seed in recipe.seeds
+        ]
         columns_of = cells[arm] + [list(column) for column in zip(*costs_of, strict=True)]
         rows.append(
             {
@@ -145,6 +154,21 @@ def _costs(plan: Plan, records: dict[str, Record], arm: str, seed: int, currency
         counted.get("total"), counted.get("nonzero"), record.cost.get("bytes"),
         compare.paid(plan, records, last.key, currency),
     ]  # fmt: skip
+
+
+def _asking(plan: Plan, records: dict[str, Record], arm: str, seed: int, currency: str) -> list[float | None]:
+    """The values of ASKING, and the money: means over the questions of the arm's steps that say how many they asked. The time is that of
+    the calls when they were made, one after the other; a rule that answers takes none."""
+    facts = [records[key].facts for key in plan.names(arm, seed).values() if key in records]
+    facts = [fact for fact in facts if "questions" in fact and "answers" in fact]
+    questions, used = sum(fact["questions"] for fact in facts), [row for fact in facts for row in fact["answers"].values()]
+    if not questions:
+        return [None, None, None]
+    tokens = sum(row["prompt_tokens"] + row["completion_tokens"] for row in used)
+    seconds = math.fsum(row["seconds"] for row in used)
+    unknown = any(row["money"] is None or row["currency"] != currency for row in used)
+    money = None if unknown else math.fsum(row["money"] for row in used)
+    return [tokens / questions, 1000 * seconds / questions or None, None if money is None else money / questions]
 
 
 def _label(plan: Plan, arm: str) -> str:

@@ -1,4 +1,4 @@
-"""Questions with options, as they are asked and answered: orders of options, letters, votes, and what a frontier is.
+"""Questions with options, as they are asked and answered: orders of options, letters, votes, what each took, and what a frontier is.
 
 An order is a permutation: place p shows option order[p]. Choices are always numbers of options as the item has them.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,12 +15,11 @@ import numpy as np
 
 from paredown.artifacts.examples import Examples
 from paredown.core.errors import DataError
-from paredown.engines.generator import Answer, Question, Sampling
+from paredown.engines.generator import Answer, Generator, Question, Sampling, answer_key
 from paredown.engines.multiple_choice import items as read_items
 
 Array = np.ndarray[Any, Any]
 Order = tuple[int, ...]
-Ask = Callable[[Sequence[Question], Sampling], list[Answer]]
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 MARKED = re.compile(r"\[\s*([A-Z])\s*\]")
 FIRST = re.compile(r"\b([A-Z])\b")
@@ -36,11 +35,46 @@ class Item:
     gold: int  # number of the right option
 
 
+class Ask(Protocol):
+    """What a way of prompting asks through."""
+
+    def __call__(self, questions: Sequence[Question], sampling: Sampling, about: Sequence[Item] = ()) -> list[Answer]:
+        """The answers; `about` names the item that each question is about, and is empty where they are asked for all items together."""
+
+
 class Chooser(Protocol):
     """A way of prompting, opened."""
 
     def choose(self, items: Sequence[Item], orders: Sequence[Order], number: int) -> list[int | None]:
         """An option of each item, shown in the given order; None where the answer could not be read. `number` is the round, from 0."""
+
+
+class Meter:
+    """Asks, and notes what each item took.
+
+    An answer counts once, however often it is asked for, and then for the item that asked first. What is asked for all items
+    together, such as chains of thought of the known ones, is shared by them all. So the items' sums are what the generator used.
+    """
+
+    def __init__(self, generator: Generator, items: Sequence[Item]) -> None:
+        self.generator = generator
+        self.places = {item.key: place for place, item in enumerate(items)}
+        self.spent = np.zeros((len(items), 3))  # prompt tokens, completion tokens, money
+        self._seen = set[bytes]()
+
+    def ask(self, questions: Sequence[Question], sampling: Sampling, about: Sequence[Item] = ()) -> list[Answer]:
+        answers = self.generator.answer(questions, sampling)
+        for number, (question, answer) in enumerate(zip(questions, answers, strict=True)):
+            key = answer_key(self.generator.identity, question, sampling)
+            if key in self._seen:
+                continue
+            self._seen.add(key)
+            took = np.array([answer.prompt_tokens, answer.completion_tokens, self.generator.backend.price(answer) or 0.0])
+            if about:
+                self.spent[self.places[about[number].key]] += took
+            else:
+                self.spent += took / len(self.spent)
+        return answers
 
 
 def items(examples: Examples, question: str, options: str | Sequence[str], answer: str, what: str = "") -> list[Item]:
@@ -133,10 +167,9 @@ def swapped(item: Item, place: int) -> Order:
     return tuple(order)
 
 
-def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points (cost, quality) that no other beats: none is as cheap and better, nor cheaper and as good; by cost."""
-    found: list[tuple[float, float]] = []
-    for cost, quality in sorted(set(points), key=lambda point: (point[0], -point[1])):
-        if not found or quality > found[-1][1]:
-            found.append((cost, quality))
-    return found
+def on_frontier(costs: Array, qualities: Array) -> Array:
+    """Which points no other beats: none is as cheap and better, nor cheaper and as good. Both (..., N), booleans (..., N)."""
+    cost, quality = costs[..., :, None], qualities[..., :, None]  # of the point; those of the others lie along the last axis
+    others, theirs = costs[..., None, :], qualities[..., None, :]
+    beaten = (others <= cost) & (theirs >= quality) & ((others < cost) | (theirs > quality))
+    return np.asarray(~beaten.any(axis=-1))

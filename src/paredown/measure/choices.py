@@ -38,7 +38,8 @@ class Choices(Strategy):
     items: Count = 1000  # questions that are asked, at most, the first ones
 
     def __call__(self, answerer: Model | Answerer, examples: Examples, known: Examples | None = None) -> Scores:
-        """Rows over the questions; items of `accuracy` and `unread`: the questions, 1 or 0. Tokens and money are means of a question.
+        """Rows over the questions; items: the questions, 1 or 0 of `accuracy` and `unread`, what each took of the others. Chains of thought
+        that were written beforehand count for all questions alike; money without prices is 0 and `unpriced`.
 
         Raises:
             UserError: a column is missing, or there are fewer known questions than are to be shown.
@@ -53,23 +54,26 @@ class Choices(Strategy):
         asked = choosing.items(examples, self.question, self.options, self.answer, "asked ")[: self.items]
         solved = choosing.items(known, self.question, self.options, self.answer, "known ") if known else []
         with opened(answerer) as generator:
-            chooser = self.prompting.open(solved, generator.answer, here.generator("prompting"))
+            meter = choosing.Meter(generator, asked)
+            chooser = self.prompting.open(solved, meter.ask, here.generator("prompting"))
             chosen = chooser.choose(asked, [choosing.same(item) for item in asked], 0)
             usage = generator.usage
         right = [float(choice == item.gold) for choice, item in zip(chosen, asked, strict=True)]
         unread = [float(choice is None) for choice in chosen]
         count, seed = len(asked), here.seed or 0
         means = {"accuracy": (sum(right) / count, "share", "higher"), "unread": (sum(unread) / count, "share", "lower")}
-        means |= {name: (getattr(usage, name) / count, "a question", "lower") for name in ("prompt_tokens", "completion_tokens")}
-        means["money"] = ((usage.money or 0.0) / count, usage.currency or "unpriced", "lower")
+        means |= {name: (getattr(usage, name) / count, "tokens a question", "lower") for name in ("prompt_tokens", "completion_tokens")}
+        currency = f"{usage.currency} a question" if usage.money is not None else "unpriced"
+        means["money"] = ((usage.money or 0.0) / count, currency, "lower")
         rows = [
             Score(subject=generator.identity, metric=name, value=value, unit=unit, n=count, better=better, seed=seed)
             for name, (value, unit, better) in means.items()
         ]
         items = [
             {"metric": name, "item": place, "value": value, "weight": 1.0}
-            for name, of in (("accuracy", right), ("unread", unread))
+            for name, of in zip(self.metrics, (right, unread, *meter.spent.T.tolist()), strict=True)
             for place, value in enumerate(of)
         ]
+        here.facts["questions"] = count
         here.says = f"{sum(right) / count:.1%} of {count:,} questions right"
         return Scores.write(here.output("scores"), rows, pl.DataFrame(items))

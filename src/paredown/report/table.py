@@ -9,7 +9,8 @@ from typing import Any
 from paredown.report.numbers import COUNTED, SECONDS, beside, usable
 
 ZEROS = ("non-zero", "nonzero")  # columns that count zeros: a fact, and no saving where no kernel uses them
-COST_UNITS = ("FLOPs", "bytes", "ms", "joules", *COUNTED, *SECONDS)
+CLOCK = ("ms", *SECONDS)
+COST_UNITS = ("FLOPs", "bytes", "joules", *COUNTED, *CLOCK)
 
 
 @dataclass
@@ -47,11 +48,11 @@ class Table:
     def is_cost(self, index: int) -> bool:
         """What an arm takes, or how fast it is; everything else that has a better side is quality."""
         unit = str(self.columns[index].get("unit") or "")
-        return self.columns[index].get("kind") == "cost" or unit in COST_UNITS or unit.endswith("/s")
+        return self.columns[index].get("kind") == "cost" or unit in COST_UNITS or unit.endswith(("/s", " a question"))
 
     def counted(self, index: int) -> bool:
         """A cost that is counted; a wall clock's is measured."""
-        return self.columns[index].get("kind") == "cost" and self.columns[index].get("unit") not in SECONDS
+        return self.columns[index].get("kind") == "cost" and self.columns[index].get("unit") not in CLOCK
 
     def differs(self, index: int, least: float = 0.0) -> bool:
         """Whether two arms are further apart than `least`, as a share of the largest value."""

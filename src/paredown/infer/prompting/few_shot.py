@@ -86,7 +86,7 @@ class _Opened:
         ]
         if part.scoring == "rank":
             asked = [Question(text, tuple(choosing.LETTERS[: len(order)])) for text, order in zip(prompts, orders, strict=True)]
-            return [order[int(_argmax(answer.logprobs))] for answer, order in zip(self.ask(asked, Sampling()), orders, strict=True)]
+            return [order[int(_argmax(answer.logprobs))] for answer, order in zip(self.ask(asked, Sampling(), items), orders, strict=True)]
         found: list[int | None] = [None] * len(items)
         for tried in range(part.retries + 1):
             open_ = [place for place, choice in enumerate(found) if choice is None]
@@ -94,7 +94,8 @@ class _Opened:
                 break
             warmth = max(part.temperature, 0.05 * tried)
             sampling = Sampling(part.max_tokens + 200 * tried, warmth, stop=("\nQuestion:",), seed=self.seed % 2**31)
-            answers = self.ask([Question(prompts[place], sample=number) for place in open_], sampling)
+            asked = [Question(prompts[place], sample=number) for place in open_]
+            answers = self.ask(asked, sampling, [items[place] for place in open_])
             for place, answer in zip(open_, answers, strict=True):
                 found[place] = choosing.read(answer.text, orders[place])
         return found

@@ -73,10 +73,10 @@ class _Opened:
             return [1.0] * len(items)
         prompts, letters = [SCREENING.format(question=item.question) for item in items], choosing.LETTERS[:2]
         if part.screening == "rank":
-            asked = self.ask([Question(prompt, tuple(letters)) for prompt in prompts], Sampling())
+            asked = self.ask([Question(prompt, tuple(letters)) for prompt in prompts], Sampling(), items)
             said: list[int | None] = [int(answer.logprobs[1] > answer.logprobs[0]) for answer in asked]
         else:
-            written = self.ask([Question(prompt) for prompt in prompts], Sampling(max_tokens=8))
+            written = self.ask([Question(prompt) for prompt in prompts], Sampling(max_tokens=8), items)
             said = [choosing.read(answer.text, (0, 1)) for answer in written]
         context().facts["scratch_pads"] = sum(answer == 0 for answer in said) / max(1, len(said))
         return [1.0 if answer is None else part.weight if answer == 0 else 1 / part.weight for answer in said]
