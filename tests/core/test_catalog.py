@@ -107,31 +107,43 @@ def test_every_import_of_a_syntax_tree_is_found_in_the_text(tmp_path: Path) -> N
     )
     for path in [*catalog.PACKAGE.rglob("*.py"), *Path(json.__file__).parents[1].glob("*.py")]:
         found = set(catalog._imports(path, "x.y.z"))
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        tree = ast.parse(path.read_bytes())
+        guarded = (n for n in tree.body if isinstance(n, ast.If) and isinstance(n.test, ast.Name) and n.test.id == "TYPE_CHECKING")
+        typed = {id(inner) for block in guarded for statement in block.body for inner in ast.walk(statement)}
+        for node in ast.walk(tree):
+            if id(node) in typed:
+                continue
             if isinstance(node, ast.Import):
                 assert {alias.name for alias in node.names} <= found, path
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 assert {f"{node.module}.{alias.name}" for alias in node.names} <= found, path
 
 
+def test_what_is_imported_for_annotations_alone_does_not_count(tmp_path: Path) -> None:
+    """A change in an engine makes the steps that compute with it anew, not all whose signatures name its types."""
+    module = tmp_path / "typed.py"
+    module.write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from a import b\n\n    import c\n\nfrom d import e\n\ndef f():\n    import g\n"
+    )
+    assert catalog._imports(module, "x.typed") == ("d", "d.e", "g", "typing", "typing.TYPE_CHECKING")
+    embedder = catalog._module_path("paredown.engines.parts")
+    assert embedder
+    assert "paredown.engines.training" not in catalog._imports(embedder, "paredown.engines.parts")
+
+
 def test_a_library_that_is_missing_is_named_with_its_extra_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An import inside of a step would fail only when the step's turn comes."""
-    version = catalog.importlib.metadata.version
+    version = catalog.version
 
-    def without(name: str) -> str:
-        if name == "pillow":
-            raise catalog.importlib.metadata.PackageNotFoundError(name)
-        return version(name)
+    def without(name: str) -> str | None:
+        return None if name == "pillow" else version(name)
 
-    catalog.lacking.cache_clear()
     assert catalog.lacking("vision") is None
     planned = plan.make(recipe.loads("steps:\n  digits: {use: corpus.read.digits}\n"))
     place = Workspace(tmp_path)
     assert plan.estimates(planned, place)
-    monkeypatch.setattr(catalog.importlib.metadata, "version", without)
-    catalog.lacking.cache_clear()
+    monkeypatch.setattr(catalog, "version", without)
     with pytest.raises(MissingExtra, match=r"corpus\.read\.digits needs the Python package 'pillow'") as found:
         plan.estimates(planned, place)
     assert found.value.todo == 'pip install "paredown[vision]"'
     assert plan.estimates(plan.make(recipe.loads("steps:\n  library: {use: corpus.read.stdlib}\n")), place)
-    catalog.lacking.cache_clear()

@@ -32,6 +32,7 @@ PACKAGE = Path(__file__).parents[1]
 _IMPORT = re.compile(
     r"(?:^|[;:])[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]*import\b[ \t]*(\([^)]*\)|[^\n;#(]*)|import[ \t]+([^\n;#]+))", re.MULTILINE
 )
+_TYPES = re.compile(r"^if TYPE_CHECKING:\n(?:[ \t]+.*\n|[ \t]*\n)+", re.MULTILINE)
 _COMMENT = re.compile(r"#[^\n]*")
 _SECTION = re.compile(r"^(Source|Costs|Control|Not for):\s*", re.MULTILINE)
 
@@ -263,32 +264,41 @@ def _with_parts(value: Any) -> Any:
 
 
 @functools.cache
-def lacking(extra: str) -> str | None:
-    """The first library of one of paredown's extras that is not installed; None where all are, or where nothing tells what belongs to it."""
+def libraries(extra: str) -> tuple[str, ...]:
+    """What belongs to one of paredown's extras; nothing where the package is not installed, so that nothing tells."""
     try:
         wanted = importlib.metadata.requires("paredown") or []
     except importlib.metadata.PackageNotFoundError:
+        return ()
+    mark = re.compile(rf"""extra == ["']{re.escape(extra)}["']""")
+    return tuple(found[0] for requirement in wanted if mark.search(requirement) and (found := re.match(r"[\w.-]+", requirement)))
+
+
+@functools.cache
+def version(library: str) -> str | None:
+    """The installed version; None where it is not installed."""
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
         return None
-    for requirement in wanted:
-        library = re.match(r"[\w.-]+", requirement)
-        if library and re.search(rf"""extra == ["']{re.escape(extra)}["']""", requirement):
-            try:
-                importlib.metadata.version(library[0])
-            except importlib.metadata.PackageNotFoundError:
-                return library[0]
-    return None
+
+
+def lacking(extra: str) -> str | None:
+    """The first library of one of paredown's extras that is not installed; None where all are."""
+    return next((library for library in libraries(extra) if version(library) is None), None)
 
 
 @functools.cache
 def _imports(path: Path, module: str) -> tuple[str, ...]:
-    """Modules that a file names in import statements anywhere, also inside functions.
+    """Modules that a file names in import statements anywhere, also inside functions, but not for its annotations alone
+    (`if TYPE_CHECKING:`): `engines/parts.py` names most engines so, and a change in one would make every step anew.
 
     Found in the text, because syntax trees of all files took half of the time to plan. What only looks like an import, in
     a string perhaps, is found too: at worst a key changes once too often.
     """
     found: set[str] = set()
     is_package = path.name == "__init__.py"
-    text = path.read_text(encoding="utf-8", errors="replace").replace("\\\n", " ")
+    text = _TYPES.sub("", path.read_text(encoding="utf-8", errors="replace")).replace("\\\n", " ")
     for base, names, modules in _IMPORT.findall(text):
         if modules:
             found.update(name.split()[0] for name in modules.split(",") if name.strip())

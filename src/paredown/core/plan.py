@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
+import itertools
 import json
 import sys
 from collections.abc import Iterable
@@ -17,18 +17,6 @@ from paredown.core.errors import DataError, MissingExtra, PareError, RecipeError
 from paredown.core.recipe import Recipe, Step, stands_for
 from paredown.core.strategy import Part, Strategy, alternatives, wires
 from paredown.core.workspace import FORMAT, Record, Workspace
-
-LIBRARIES = {
-    "": ("polars",),
-    "train": ("torch", "transformers"),
-    "report": (),
-    "prune": ("torch-pruning",),
-    "vision": ("pillow", "scikit-learn"),
-    "text": ("scikit-learn",),
-    "search": ("faiss-cpu", "sentence-transformers"),
-    "tables": ("scikit-learn",),
-    "llm": (),  # what a server answers does not depend on the client
-}
 
 
 @dataclass(frozen=True)
@@ -169,17 +157,19 @@ def step_key(strategy: Strategy, inputs: dict[str, Source | Part | tuple[Source,
             return [plain(item) for item in value]
         return [value.key, value.part]
 
+    parts = sorted(_used([strategy.knobs(), *(value.spec() for value in inputs.values() if isinstance(value, Part))]))
+    extras = [*strategy.extras, *itertools.chain(*(catalog.load(name).extras for name in parts))]
     described = {
         "format": FORMAT,
         "strategy": strategy.strategy_name(),
         "source": catalog.source_hash(strategy.strategy_name()),
-        "parts": {name: catalog.source_hash(name) for name in sorted(_used(strategy.knobs()))},
+        "parts": {name: catalog.source_hash(name) for name in parts},
         "knobs": strategy.knobs(),
         "inputs": {name: plain(value) for name, value in inputs.items()},
         "seed": seed,
         "external": external,
         "python": sys.version_info[:2],  # its Unicode tables decide what a word is
-        "libraries": {name: _version(name) for extra in ("", *strategy.extras) for name in LIBRARIES.get(extra, ())},
+        "libraries": {name: catalog.version(name) for name in ("polars", *itertools.chain(*map(catalog.libraries, extras)))},
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
@@ -198,14 +188,6 @@ def _used(knobs: Any) -> set[str]:
     if isinstance(knobs, list):
         return set().union(*(_used(v) for v in knobs)) if knobs else set()
     return set()
-
-
-@functools.cache
-def _version(library: str) -> str:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return "missing"
 
 
 def resolve(

@@ -317,14 +317,13 @@ class StepChecker:
 
     def _hand_through(self, step: Step) -> None:
         """A skipped step hands the first input of its result's type through; one that has none may go where nothing reads it."""
-        if not step.skip or step.result is None:
-            return
-        wanted = main_type(step.result)
-        for name, value in step.inputs.items():
-            accepted = alternatives(step.takes[name])
-            if "." not in name and isinstance(value, Reference) and any(isinstance(a, type) and issubclass(a, wanted) for a in accepted):
-                step.handed_through = value
-                return
+        if step.skip and step.result is not None:
+            wanted = main_type(step.result)
+            found = ((value, alternatives(step.takes[name])) for name, value in step.inputs.items() if "." not in name)
+            given = (
+                v for v, kinds in found if isinstance(v, Reference) and any(isinstance(k, type) and issubclass(k, wanted) for k in kinds)
+            )
+            step.handed_through = next(given, None)
 
     def _check_references(self, step: Step, steps: dict[str, Step]) -> None:
         for name, value in step.inputs.items():
@@ -353,12 +352,11 @@ class StepChecker:
             if reference.step not in steps:
                 return
             source = steps[reference.step]
-        if source.skip and not source.handed_through:
-            if source.result is not None and not step.skip:
-                lacking = f"it takes no {say(main_type(source.result))} that could be handed through to {step.name}"
-                self.add(source.node.value["skip"].mistake(f"{source.name}: cannot be skipped: {lacking}"))
+        if source.result is None or (source.skip and step.skip):
             return
-        if source.result is None:
+        if source.skip:
+            lacking = f"it takes no {say(main_type(source.result))} that could be handed through to {step.name}"
+            self.add(source.node.value["skip"].mistake(f"{source.name}: cannot be skipped: {lacking}"))
             return
         using = source.node.value["use"].value
         parts = parts_of(source.result)
