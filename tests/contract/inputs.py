@@ -42,6 +42,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # knobs that a strategy must be given; 
     "infer.answerers.endpoint": {"base_url": "http://127.0.0.1:9/v1", "model": "m", "prices": {"prompt": 1.0, "completion": 2.0}},
     "infer.answerers.local": {"model": "$model"},
     "measure.choices": {"question": "label", "answer": "label", "options": ["0", "1", "2"], "items": 4},
+    "infer.embedders.endpoint": {"base_url": "http://127.0.0.1:9/v1", "model": "m"},
     "infer.embedders.sentence": {"model": "a-name-on-the-hub"},
     "measure.formatspread": {
         "fields": ["label"],

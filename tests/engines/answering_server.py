@@ -5,7 +5,7 @@ serves until its standard input is closed; `GET /counts` tells what it has answe
 
 A fault is taken by the next request: `429:0.5` (with Retry-After, seconds), `429 date:2` (as a date), `429`, `500`, `503`, `401`, `400`, `402`,
 `quota`, `slow:1.5`, `drip:0.2`, `drop` (no answer), `cut` (the connection ends within the answer), `truncated` (half of the JSON), `malformed`,
-`empty`, `no counts`, `wrong counts`, `ok`.
+`empty`, `no counts`, `wrong counts`, `ok`; of embeddings `few`, `odd`, `ragged`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ STATES = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 402: "Payment Requ
 def answer_to(prompt: str, seed: Any = None) -> str:
     """What the server says to a prompt, so that tests can say it, too."""
     return f"answer {hashlib.sha256(f'{prompt}|{seed}'.encode()).hexdigest()[:12]} to {prompt[-40:]}"
+
+
+def vector_of(text: str, width: int = 5) -> list[float]:
+    """What the server embeds a text as."""
+    return [byte / 255 - 0.4 for byte in hashlib.sha256(text.encode()).digest()[:width]]
 
 
 def pieces(text: str) -> list[str]:
@@ -126,14 +131,21 @@ class Server:
                 return await self._send(writer, 429, {"error": {"message": "pay first", "code": "insufficient_quota"}})
             if fault.isdigit():
                 return await self._send(writer, int(fault), {"error": {"message": f"no: {headers.get('authorization', '')}"}})
-            if path not in ("/v1/chat/completions", "/v1/completions"):
+            if path not in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
                 return await self._send(writer, 404, {"error": {"message": "no such address"}})
             return await self._answer(writer, path, asked, fault, how)
         finally:
             self.at_once -= 1
 
     async def _answer(self, writer: asyncio.StreamWriter, path: str, asked: dict[str, Any], fault: str, how: str) -> bool:
-        said = self.chat(asked) if path.endswith("chat/completions") else self.completions(asked)
+        said = {"/v1/chat/completions": self.chat, "/v1/completions": self.completions, "/v1/embeddings": self.embeddings}[path](asked)
+        if fault in ("few", "odd", "ragged"):  # vectors
+            rows = said["data"]
+            said["data"] = {
+                "few": rows[1:],
+                "odd": [{**rows[0], "embedding": ["x"]}, *rows[1:]],
+                "ragged": [{**rows[0], "embedding": [1.0]}, *rows[1:]],
+            }[fault]
         if fault == "no counts":
             del said["usage"]
         if fault == "wrong counts":
@@ -153,7 +165,8 @@ class Server:
                 await writer.drain()
                 await asyncio.sleep(float(how))
             return True
-        self.paid[json.dumps(asked.get("messages", asked.get("prompt")))] += 1
+        for paid in asked.get("input", [json.dumps(asked.get("messages", asked.get("prompt")))]):
+            self.paid[paid] += 1
         return await self._send(writer, 200, content)
 
     async def _send(self, writer: asyncio.StreamWriter, state: int, content: Any, headers: dict[str, str] | None = None) -> bool:
@@ -193,6 +206,11 @@ class Server:
             choices.append(choice)
         written = 0 if asked.get("echo") else sum(len(pieces(choice["text"])) for choice in choices)
         return {"choices": choices[::-1], "usage": self.usage(sum(len(pieces(prompt)) for prompt in prompts), written, 0)}
+
+    def embeddings(self, asked: dict[str, Any]) -> dict[str, Any]:
+        width = asked.get("dimensions", 5)
+        rows = [{"object": "embedding", "index": n, "embedding": vector_of(text, width)} for n, text in enumerate(asked["input"])]
+        return {"data": rows[::-1], "usage": {"prompt_tokens": sum(len(pieces(text)) for text in asked["input"])}}
 
     def usage(self, read: int, wrote: int, cached: int) -> dict[str, Any]:
         details = {"prompt_tokens_details": {"cached_tokens": cached}} if cached else {}

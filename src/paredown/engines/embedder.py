@@ -1,7 +1,8 @@
 """Texts as vectors: whatever embeds them, each text once.
 
 What costs something, a model or a server, is kept in the store of answers under the hash of the text and of what embeds it, so
-that nothing is paid twice and a killed run goes on where it was.
+that nothing is paid twice and a killed run goes on where it was, but for the texts that were under way (512 at most). A step is charged
+for the tokens of every text that it embeds as if none had been stored, once for each opening.
 
     with opened(embedder, fitted_on=texts) as embed:
         vectors = embed(["one", "two"])                     # (2, width) float32, each of length 1
@@ -13,11 +14,12 @@ import base64
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from paredown.core.context import context
+from paredown.core.context import Context, context
 from paredown.core.errors import DataError
 from paredown.engines.answer_store import STORE, Store
 
@@ -29,6 +31,14 @@ Embed = Callable[[Sequence[str]], Array]
 AT_ONCE = 512  # texts between two saves
 
 
+@dataclass(frozen=True)
+class Paid:
+    """Vectors of texts whose tokens somebody counts."""
+
+    vectors: Array
+    tokens: list[float]  # of each text
+
+
 class Embedding(Protocol):
     """What embeds, opened. A part of the kind `Embedder` gives one."""
 
@@ -36,10 +46,18 @@ class Embedding(Protocol):
     def identity(self) -> str:
         """Everything that decides a vector beside its text; empty where keeping vectors would cost more than making them."""
 
-    def embed(self, texts: Sequence[str]) -> Array:
+    def embed(self, texts: Sequence[str]) -> Array | Paid:
         """(texts, width) in any floating format and of any length."""
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """An Embedding that may cost money."""
+
+    price: float | None  # of a token; None where it is not known
+    currency: str
 
 
 @contextlib.contextmanager
@@ -50,33 +68,55 @@ def opened(embedder: Embedder, fitted_on: Sequence[str]) -> Iterator[Embed]:
         DataError: a text's vector is not finite.
     """
     with contextlib.closing(embedder.open(fitted_on)) as embedding:
-
-        def straight(texts: Sequence[str]) -> Array:
-            return _unit(embedding.embed(list(texts)), texts)
-
         if not embedding.identity:
-            yield straight
+            yield lambda texts: _made(embedding, texts).vectors
             return
         step = context()
+        charged: set[bytes] = set()
         with Store((step.shared or step.scratch) / STORE) as store:
 
             def kept(texts: Sequence[str]) -> Array:
                 keys = [hashlib.sha256(f"vector\0{embedding.identity}\0{text}".encode()).digest() for text in texts]
-                found = {key: row["vector"] for key, row in store.find(set(keys)).items()}
+                found = store.find(set(keys))
                 missing = list({key: text for key, text in zip(keys, texts, strict=True) if key not in found}.items())
                 for start in range(0, len(missing), AT_ONCE):
                     some = missing[start : start + AT_ONCE]
-                    vectors = straight([text for _, text in some])
+                    made = _made(embedding, [text for _, text in some])
                     rows = {
-                        key: base64.b64encode(vector.astype("<f4").tobytes()).decode()
-                        for (key, _), vector in zip(some, vectors, strict=True)
+                        key: {"vector": base64.b64encode(vector.astype("<f4").tobytes()).decode(), "tokens": tokens}
+                        for (key, _), vector, tokens in zip(some, made.vectors, made.tokens, strict=True)
                     }
-                    store.put([(key, {"vector": vector}) for key, vector in rows.items()], embedding.identity)
+                    store.put(list(rows.items()), embedding.identity)
                     found |= rows
                     step.progress(len(found), len(set(keys)), "texts", "embedding")
-                return np.stack([np.frombuffer(base64.b64decode(found[key]), dtype="<f4") for key in keys]) if keys else np.empty((0, 0))
+                new = [found[key].get("tokens", 0.0) for key in dict.fromkeys(keys) if key not in charged]
+                charged.update(keys)
+                _charge(step, embedding, new)
+                vectors = [np.frombuffer(base64.b64decode(found[key]["vector"]), dtype="<f4") for key in keys]
+                if len({len(vector) for vector in vectors}) > 1:
+                    raise DataError(
+                        "vectors are of different widths", where=embedding.identity, todo="change version, where a server changed its model"
+                    )
+                return np.stack(vectors) if vectors else np.empty((0, 0))
 
             yield kept
+
+
+def _charge(step: Context, embedding: Embedding, tokens: Sequence[float]) -> None:
+    total = sum(tokens)
+    if not total:
+        return
+    step.charge(tokens=round(total))
+    fact = step.facts.setdefault("embedded", {}).setdefault(embedding.identity, {"texts": 0, "tokens": 0.0})
+    fact["texts"], fact["tokens"] = fact["texts"] + len(tokens), fact["tokens"] + total
+    if isinstance(embedding, Priced) and embedding.price is not None:
+        step.charge(money=total * embedding.price, currency=embedding.currency)
+
+
+def _made(embedding: Embedding, texts: Sequence[str]) -> Paid:
+    made = embedding.embed(list(texts))
+    vectors, tokens = (made.vectors, made.tokens) if isinstance(made, Paid) else (made, [0.0] * len(texts))
+    return Paid(_unit(vectors, texts), tokens)
 
 
 def _unit(vectors: Array, texts: Sequence[str]) -> Array:

@@ -220,8 +220,8 @@ def _counts(body: dict[str, Any], read: Sequence[str], written: str, most: int, 
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
     in_bytes, out_bytes = sum(len(text.encode()) for text in read), len(written.encode()) + hidden
-    prompt = _plausible(usage.get("prompt_tokens"), in_bytes, in_bytes + TEMPLATE * len(read), least=1)
-    completion = _plausible(usage.get("completion_tokens", None if most else 0), out_bytes, max(out_bytes, most) + 1, least=0)
+    prompt = plausible(usage.get("prompt_tokens"), in_bytes, in_bytes + TEMPLATE * len(read), least=1)
+    completion = plausible(usage.get("completion_tokens", None if most else 0), out_bytes, max(out_bytes, most) + 1, least=0)
     cached = cached if isinstance(cached, int) and not isinstance(cached, bool) and 0 <= cached <= (prompt or 0) else 0
     return {
         "prompt_tokens": max(1, -(-in_bytes // BYTES_PER_TOKEN)) if prompt is None else prompt,
@@ -231,7 +231,7 @@ def _counts(body: dict[str, Any], read: Sequence[str], written: str, most: int, 
     }
 
 
-def _plausible(count: Any, size: int, most: int, least: int) -> int | None:
+def plausible(count: Any, size: int, most: int, least: int) -> int | None:
     """A count that a text of `size` bytes can have, or None."""
     whole = isinstance(count, int) and not isinstance(count, bool)
     return count if whole and max(least, size // LONGEST_TOKEN) <= count <= most else None

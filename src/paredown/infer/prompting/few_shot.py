@@ -67,6 +67,7 @@ class _Opened:
         self.part, self.ask = part, ask
         self.seed = int(generator.integers(2**62))
         self.chains: dict[str, list[tuple[Order, str]]] = {}
+        self.nearest: dict[str, list[int]] = {}  # places of known items by question, nearest first
         self.known = list(known) if part.examples else []
         if part.chains and part.examples:
             self._write_chains(generator)
@@ -110,11 +111,15 @@ class _Opened:
         if not count:
             return [[] for _ in items]
         if part.choose == "random":
-            ranked: list[list[int]] = [self._draw("shown", item.key, number).permutation(len(known)).tolist() for item in items]
+            ranked = [self._draw("shown", item.key, number).permutation(len(known)).tolist() for item in items]
         else:
-            texts = [item.question for item in known]
-            with opened(part.embedder, texts) as embed:
-                ranked = nearest(embed(texts), embed([item.question for item in items]), count + MORE)[0].tolist()
+            new = list(dict.fromkeys(item.question for item in items if item.question not in self.nearest))
+            if new:  # once for all rounds
+                texts = [item.question for item in known]
+                with opened(part.embedder, texts) as embed:
+                    places = nearest(embed(texts), embed(new), count + MORE)[0]
+                self.nearest |= dict(zip(new, places.tolist(), strict=True))
+            ranked = [self.nearest[item.question] for item in items]
         found = []
         for item, row in zip(items, ranked, strict=True):
             others = [known[place] for place in row if item.question not in known[place].question]  # its own solution is no example
