@@ -26,6 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # knobs that a strategy must be given; 
     "corpus.tokenize.bpe": {"vocab_size": VOCAB},
     "corpus.read.stdlib": {"limit": 20},
     "corpus.split": {"held_out": 0.3},
+    "corpus.read.facts": {"names": 20, "documents": 40, "held_out": 10},
     "infer.generate": {"new_tokens": 8},
     "learn.growth.bert2bert": {"hidden_size": 48, "intermediate_size": 64, "layers": 3},
     "learn.growth.direct_copy": {"hidden_size": 48, "intermediate_size": 64, "layers": 3},
@@ -43,6 +44,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # knobs that a strategy must be given; 
     "infer.answerers.local": {"model": "$model"},
     "measure.choices": {"question": "label", "answer": "label", "options": ["0", "1", "2"], "items": 4},
     "infer.embedders.endpoint": {"base_url": "http://127.0.0.1:9/v1", "model": "m"},
+    "measure.exact_match": {"question": "prompt", "answer": "prompt", "new_tokens": 4},
     "infer.embedders.sentence": {"model": "a-name-on-the-hub"},
     "measure.formatspread": {
         "fields": ["label"],

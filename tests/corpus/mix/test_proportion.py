@@ -37,8 +37,8 @@ def test_shares_are_exact_up_to_a_document(tmp_path: Path, shares: tuple[float, 
     assert found["id"].n_unique() == found.height
     assert (found["kind"] == found["part"].replace_strict({0: "a", 1: "b"})).all()
     assert mix(tmp_path / "again", a, b, shares=shares).equals(found)
-    assert not mix(tmp_path / "other", a, b, shares=shares, bytes=20_000).equals(
-        mix(tmp_path / "o2", a, b, shares=shares, bytes=20_000, seed=1)
+    assert not mix(tmp_path / "other", a, b, shares=shares, total=20_000).equals(
+        mix(tmp_path / "o2", a, b, shares=shares, total=20_000, seed=1)
     )
 
 
@@ -47,6 +47,6 @@ def test_what_cannot_be_mixed_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="3 shares for 2 corpora"):
         mix(tmp_path, a, b, shares=(1, 1, 1))
     with pytest.raises(UserError, match="bytes of text, not 900,000"):
-        mix(tmp_path / "2", a, b, bytes=9e5)
+        mix(tmp_path / "2", a, b, total=9e5)
     with pytest.raises(DataError, match="holds no text"):
         mix(tmp_path / "3", a, none)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from paredown.artifacts.corpus import Corpus
+from paredown.artifacts.tokens import Tokenizer
 from paredown.core.context import context
 from paredown.core.errors import DataError, UserError
 from paredown.core.strategy import Positive, Strategy
@@ -20,26 +21,27 @@ if TYPE_CHECKING:
 class Proportion(Strategy):
     """Mix corpora so that each has its share of the text: documents are drawn from each in random order until the share is reached.
 
-    The text that is mixed is as much as the scarcest corpus allows, or `bytes` of it. No document is taken twice; the share is exact up to
-    one document of each corpus. Documents keep their columns where all corpora have them, and get the column `part`, the number of
+    The text that is mixed is as much as the scarcest corpus allows, or `total` of it. No document is taken twice; the share is exact up to
+    one document of each corpus. Text is counted in bytes, or, with a tokenizer, in its tokens: clean text takes fewer of them a byte. Documents keep their columns where all corpora have them, and get the column `part`, the number of
     their corpus.
 
     Source: none (ours); real and rewritten text in equal shares as in Maini et al. 2024, arXiv 2401.16380, section 3.
-    Costs: one pass over the corpora; memory of one number a document.
+    Costs: one pass over the corpora, with a tokenizer encoding them; memory of one number a document.
     Control: none (its shares are what is compared)
     """
 
     tags: ClassVar[tuple[str, ...]] = ("when-before", "what-data", "speedup-none")
     systems: ClassVar[tuple[int, ...]] = (28,)
+    extras: ClassVar[tuple[str, ...]] = ("train",)
     seeded: ClassVar[bool] = True
 
     shares: tuple[Annotated[float, Field(gt=0)], ...] = ()  # relative shares of the corpora, in their order; default equal ones
-    bytes: Positive | None = None  # UTF-8 bytes of text in all, about; default as many as there can be
+    total: Positive | None = None  # UTF-8 bytes of text in all, or tokens, about; default as many as there can be
 
-    def __call__(self, corpora: tuple[Corpus, ...]) -> Corpus:
+    def __call__(self, corpora: tuple[Corpus, ...], tokenizer: Tokenizer | None = None) -> Corpus:
         """
         Raises:
-            UserError: there are more or fewer shares than corpora, or not so many bytes.
+            UserError: there are more or fewer shares than corpora, or not so much text.
             DataError: a corpus holds no text.
         """
         import numpy
@@ -48,15 +50,16 @@ class Proportion(Strategy):
         shares = numpy.array(self.shares or [1.0] * len(corpora))
         if len(shares) != len(corpora):
             raise UserError(f"{len(shares)} shares for {len(corpora)} corpora", where="corpus.mix.proportion.shares")
-        sizes = [_sizes(corpus) for corpus in corpora]
+        sizes = [_sizes(corpus, tokenizer) for corpus in corpora]
         for corpus, of in zip(corpora, sizes, strict=True):
             if not of.sum():
                 raise DataError("a corpus to mix holds no text", where=str(corpus.path))
         shares = shares / shares.sum()
         most = min(float(of.sum()) / share for of, share in zip(sizes, shares, strict=True))
-        if self.bytes is not None and self.bytes > most:
-            raise UserError(f"these shares allow {most:,.0f} bytes of text, not {self.bytes:,.0f}", where="corpus.mix.proportion.bytes")
-        total = self.bytes or most
+        if self.total is not None and self.total > most:
+            unit = "tokens" if tokenizer else "bytes of text"
+            raise UserError(f"these shares allow {most:,.0f} {unit}, not {self.total:,.0f}", where="corpus.mix.proportion.total")
+        total = self.total or most
         kept = [
             _drawn(of, share * total, here.generator("mix", number)) for number, (of, share) in enumerate(zip(sizes, shares, strict=True))
         ]
@@ -66,11 +69,21 @@ class Proportion(Strategy):
         return Corpus.write(here.output("corpus"), _frames(corpora, kept))
 
 
-def _sizes(corpus: Corpus) -> numpy.ndarray:
-    """UTF-8 bytes of each document."""
+def _sizes(corpus: Corpus, tokenizer: Tokenizer | None) -> numpy.ndarray:
+    """UTF-8 bytes of each document, or its tokens and the mark behind them; nothing of a document without text."""
     import numpy
 
-    found = [frame["text"].str.len_bytes().to_numpy() for frame in corpus.frames(["id", "text"])]
+    frames = corpus.frames(["id", "text"])
+    if tokenizer is None:
+        found = [frame["text"].str.len_bytes().to_numpy() for frame in frames]
+    else:
+        from tokenizers import Tokenizer as Fast
+
+        from paredown.engines.byte_pairs import encoded
+
+        fast = Fast.from_str(tokenizer.file("tokenizer.json").read_text())
+        fast.encode_special_tokens = True
+        found = [numpy.array([len(ids) + 1 if len(ids) else 0 for ids in encoded(frame["text"], fast)]) for frame in frames]
     return numpy.concatenate(found) if found else numpy.empty(0, dtype=numpy.uint32)
 
 
