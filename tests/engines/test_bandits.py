@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paredown.engines.bandits import Found, beta_prior, search
+from paredown.engines.bandits import Found, beta_prior, chance_range, judged, search
 
 RULES = ("thompson", "ucb", "uniform", "few_in_full")
 
@@ -54,6 +54,26 @@ def test_items_come_in_order_once_and_the_budget_holds(rule: str, budget: int) -
 def test_one_arm_has_no_spread() -> None:
     found, _ = run(outcomes(1, 100, 0), 60, "thompson")
     assert found.best == found.worst == 0
+
+
+@pytest.mark.parametrize(("arms", "items", "accuracy"), [(1, 50, 0.7), (2, 1, 0.5), (101, 200, 0.9), (30, 60, 1.0)])
+def test_what_chance_alone_spreads(arms: int, items: int, accuracy: float) -> None:
+    shares = np.random.default_rng(0).binomial(items, accuracy, (20_000, arms)) / items
+    ranges = shares.max(1) - shares.min(1)
+    assert chance_range(arms, items, accuracy) == pytest.approx(ranges.mean(), abs=4 * ranges.std() / 20_000**0.5 + 1e-12)
+
+
+def test_the_posterior_is_swayed_less_by_few_items() -> None:
+    """Of arms with 20 of 20, 0 of 4 and 20 of 60 right, and one that was never pulled, the second is worst by what was seen, not by the posterior."""
+    seen, right = np.array([20, 4, 60, 0]), np.array([20, 0, 20, 0])
+    assert judged(seen, right, 84, (0.0, 0.0)).worst == 1
+    assert judged(seen, right, 84, (20.0, 5.0)).worst == 2, "40 / 85 against 20 / 29"
+    assert judged(seen, right, 84, (20.0, 5.0)).best == 0
+    table = outcomes(12, 130, 1)
+    for ends, assumed in (("seen", (0.0, 0.0)), ("posterior", beta_prior(0.5))):
+        found = search(lambda a, i, j: table[a, i:j], 12, 130, 300, 10, beta_prior(0.5), "thompson", np.random.default_rng(0), ends)  # type: ignore[arg-type]
+        again = judged(found.pulled, found.right, found.calls, assumed)
+        assert (found.best, found.worst) == (again.best, again.worst)
 
 
 def test_a_pull_follows_the_beta_posterior() -> None:

@@ -17,6 +17,7 @@ from paredown.engines.prompt_formats import (
     Format,
     Shape,
     cased,
+    draw,
     every,
     label,
     matches,
@@ -24,7 +25,10 @@ from paredown.engines.prompt_formats import (
     number,
     render,
     sample,
+    some_values,
+    usual,
     valid,
+    values,
 )
 
 ONE, TWO = Shape(("answer",)), Shape(("passage text", "answer"))
@@ -99,6 +103,40 @@ def test_samples_differ_and_are_even() -> None:
     assert len(sample(TWO, 640, np.random.default_rng(2))) == 640
     with pytest.raises(UserError, match="fewer than 641"):
         sample(TWO, 641, np.random.default_rng(2))
+
+
+def test_the_published_list_draws_one_space_twice_as_often() -> None:
+    rng = np.random.default_rng(3)
+    spaces = {switch: Counter(draw(TWO, values(TWO, switch), rng).space for _ in range(6000)) for switch in (False, True)}
+    others = [" ", "  ", " || ", " <sep> ", ", ", " , ", ". ", " ,  "]  # without a line break, as " -- ": valid with the same separators
+    for switch, times in ((False, 1), (True, 2)):
+        mean = sum(spaces[switch][other] for other in others) / len(others)
+        assert abs(spaces[switch][" -- "] - times * mean) < 4 * (times * mean) ** 0.5
+    assert list(every(TWO, values(TWO, True))) == list(every(TWO)), "the formats are the same"
+    assert len(sample(TWO, 640, rng, values(TWO, True))) == 640
+    with pytest.raises(UserError, match="fewer than 641"):
+        sample(TWO, 641, rng, values(TWO, True))
+
+
+def test_a_share_of_the_values_has_the_usual_ones() -> None:
+    for shape, share in itertools.product((TWO, CHOICE), (0.01, 0.5, 1.0)):
+        half, kept = some_values(shape, share, np.random.default_rng(4)), vars(usual(shape))
+        for name, some in values(shape).items():
+            most = len({*some, kept[name]})  # the usual label has no brackets, which no list of wrappers holds
+            assert len(half[name]) == {0.01: 1, 0.5: (len(some) + 1) // 2, 1.0: most}[share]
+            assert kept[name] in half[name]
+            assert {*half[name]} <= {*some, kept[name]}
+        assert valid(shape, usual(shape))
+        assert all(valid(shape, draw(shape, half, np.random.default_rng(n))) for n in range(20))
+    drawn = {some_values(TWO, 0.5, np.random.default_rng(n))["separator"] for n in range(5)}
+    assert len(drawn) > 1
+
+
+def test_a_key_says_which_format_it_is() -> None:
+    keys = [chosen.key() for chosen in every(TWO)]
+    assert len({*keys}) == len(keys)
+    assert all(0 <= key < 2**63 for key in keys)
+    assert Format().key() == Format().key() != Format().key(1)
 
 
 def test_neighbours_differ_in_one_value() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+import tiny_models
 from pydantic import ValidationError
 from scripted import ASKED, scripted
 
@@ -14,7 +16,9 @@ from paredown.artifacts.examples import Examples
 from paredown.artifacts.scores import Scores
 from paredown.core.context import Context, running
 from paredown.core.errors import DataError, UserError
+from paredown.engines.bandits import chance_range
 from paredown.engines.generator import Question, Sampling
+from paredown.engines.prompt_formats import Format
 from paredown.measure.formatspread import Formatspread
 
 WORDS = ("yes", "no")
@@ -124,6 +128,9 @@ def test_copies_of_one_format_spread_by_their_demonstrations_alone(tmp_path: Pat
     data = examples(tmp_path / "data")
     scores, _ = measure(tmp_path / "a", scripted(picky), data, same_format=True, search="full", formats=6)
     assert values(scores)["spread"] == 0
+    found = scores.items()
+    assert found is not None
+    assert found["item"].n_unique() == 7, "each copy is an item"
 
     def copies(question: Question, sampling: Sampling) -> list[float]:
         """Says what the last demonstration says."""
@@ -135,6 +142,87 @@ def test_copies_of_one_format_spread_by_their_demonstrations_alone(tmp_path: Pat
     assert found is not None
     deviation = float(found["value"].std())  # type: ignore[arg-type]
     assert 0.3 * (0.25 / 50) ** 0.5 < deviation < 2 * (0.25 / 50) ** 0.5, "about what drawing demonstrations for 50 items spreads"
+
+
+def test_one_format_has_no_spread(tmp_path: Path) -> None:
+    got = values(measure(tmp_path, scripted(picky), examples(tmp_path / "data"), formats=0)[0])
+    assert got["spread"] == got["unchecked_spread"] == 0
+    assert got["chance_spread"] == pytest.approx(0)
+
+
+def test_unchecked_means_spread_more_and_chance_is_as_if_all_were_alike(tmp_path: Path) -> None:
+    def throws(question: Question, sampling: Sampling) -> list[float]:
+        """Right on three items of four, whichever."""
+        right = zlib.crc32(str(question.prompt).encode()) % 4 > 0
+        gold = 0 if "says yes" in last(question.prompt) else 1
+        return [0.0 if (option == gold) == right else -5.0 for option in range(2)]
+
+    data = examples(tmp_path / "data", 200)
+    full = values(measure(tmp_path / "full", scripted(throws), data, search="full", items=200, formats=60)[0])
+    assert full["unchecked_spread"] == pytest.approx(full["spread"])
+    assert full["chance_spread"] == pytest.approx(chance_range(61, 200, full["mean_accuracy"]))
+    assert 0.5 * full["chance_spread"] < full["spread"] < 2 * full["chance_spread"]
+    few = values(measure(tmp_path / "few", scripted(throws), data, search="uniform", items=200, formats=60, calls=1220)[0])
+    assert few["unchecked_spread"] > 2 * few["spread"]
+
+
+def test_the_ends_are_of_formats_measured_whole(tmp_path: Path) -> None:
+    """Where the search names a format as best that is worse than the given one on all items, the given one is the best."""
+
+    def fades(question: Question, sampling: Sampling) -> list[float]:
+        """Formats without a colon are right on the first items that are asked, and wrong later."""
+        text = last(question.prompt)
+        shape = text.split("item")[0]
+        asked[shape] = asked.get(shape, 0) + 1
+        right = ":" in text or asked[shape] <= 10
+        gold = 0 if "says yes" in text else 1
+        return [0.0 if (option == gold) == right else -5.0 for option in range(2)]
+
+    asked: dict[str, int] = {}
+    data = examples(tmp_path / "data")
+    scores, step = measure(tmp_path, scripted(fades), data, search="uniform", calls=310, batch=10)
+    got = values(scores)
+    assert got["best_accuracy"] == got["given_accuracy"] == 1.0
+    assert ":" in step.facts["best_format"]["separator"]
+    assert got["spread"] >= 0
+
+
+def test_formats_are_items_with_a_name_of_their_own(tmp_path: Path) -> None:
+    """So a base and a pruned model are compared format by format, and other formats are other items."""
+    data = examples(tmp_path / "data")
+    seeds = [measure(tmp_path / str(seed), scripted(picky), data, search="full", seed=seed)[0].items() for seed in (0, 1)]
+    other = measure(tmp_path / "other", scripted(lambda q, s: [0.0, -1.0]), data, search="full")[0].items()
+    first, second, third = ([] if found is None else found["item"].to_list() for found in (*seeds, other))
+    assert first == third
+    assert len({*first} & {*second}) < 31
+    assert Format().key() in {*first} & {*second}, "the given one"
+
+
+def test_the_published_switch_draws_other_formats(tmp_path: Path) -> None:
+    data = examples(tmp_path / "data")
+    found = [
+        [str(question.prompt) for question, _ in ASKED]
+        for switch in (False, True)
+        if measure(tmp_path / str(switch), scripted(picky), data, reference=switch, formats=200, calls=5000)
+    ]
+    count = [sum(" -- Answer" in text.title() for text in texts) / len(texts) for texts in found]
+    assert count[1] > 1.3 * count[0]
+
+
+def test_any_task_and_any_model(tmp_path: Path) -> None:
+    """Two fields, options of their own in each row, labels, demonstrations from elsewhere, a model of this machine."""
+    rows = [{"passage": f"p{i}", "asked": "is it?", "choices": ["n", "y", str(i)], "right": "ny"[i % 2]} for i in range(8)]
+    data, shown = (Examples.write(tmp_path / name, pl.DataFrame(rows)) for name in ("data", "shown"))
+    model = tiny_models.model(tmp_path / "model")
+    for enumerated in (False, True):
+        scores, step = measure(
+            tmp_path / str(enumerated), model, data, shown,
+            fields=("passage", "asked"), answer="right", options="choices", enumerate_options=enumerated, descriptors=("P", "Q", "A"), formats=4, search="full",
+        )  # fmt: skip
+        got = values(scores)
+        assert 0 <= got["worst_accuracy"] <= got["mean_accuracy"] <= got["best_accuracy"] <= 1
+        assert got["calls"] == 5 * 8
+        assert step.cost.flops > 0
 
 
 def test_columns_of_options_and_mistakes(tmp_path: Path) -> None:

@@ -58,6 +58,12 @@ def items(examples: Examples, fields: Sequence[str], answer: str, options: Seque
     return found
 
 
+def shots(shown: Sequence[Item], count: int, itself: int, generator: np.random.Generator) -> tuple[Item, ...]:
+    """Demonstrations, drawn from all but the one at the place `itself` (-1: from all)."""
+    drawn = generator.choice(len(shown), size=min(len(shown), count + 1), replace=False)
+    return tuple(shown[int(place)] for place in drawn if place != itself)[:count]
+
+
 @dataclass(frozen=True)
 class Task:
     """Items with their demonstrations, the same for every format."""

@@ -3,12 +3,13 @@
 A prompt is some fields, `descriptor separator text` each, joined by a space; where a task has options, they stand as items,
 `descriptor gap label separator text` each, joined by a space of their own. Fields of a kind share their casing and their
 separator, so that one choice changes all of them alike. The values are those of Sclar et al. 2023, arXiv 2310.11324,
-appendix A, without the one that stands twice in the published lists.
+appendix A; the space that stands twice in the published lists stands once here, unless a caller wants it as published.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,8 @@ WRAPPERS = ("({})", "{}.", "{})", "{} )", "[{}]", "<{}>")
 NUMBERS = ("1", "A", "a", "\u2160", "i", "I")
 ROMAN = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii")
 STRIPPED = " .,()\n-><"
+TWICE = " -- "  # stands twice in the published list of spaces, and so is drawn twice as often
+Choices = dict[str, tuple[str, ...]]  # what can be chosen for each part of a format
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,36 @@ class Format:
         """In how many of its values it differs."""
         return sum(a != b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True))
 
+    def key(self, copy: int = 0) -> int:
+        """63 bits that say which format it is, whatever others were drawn with it."""
+        digest = hashlib.blake2b(repr((*dataclasses.astuple(self), copy)).encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little") >> 1
 
-def values(shape: Shape) -> dict[str, tuple[str, ...]]:
-    """What can be chosen for each part of a format."""
-    found = {"casing": CASINGS, "separator": SEPARATORS, "space": SPACES}
+
+def usual(shape: Shape) -> Format:
+    """`question: text` on lines of their own, and where there are options `option A: text`."""
+    items = {"item_casing": "as_is", "gap": " ", "wrapper": "{}", "numbers": "A", "item_separator": ": ", "item_space": "\n"}
+    return Format(**(items if shape.options is not None else {}))
+
+
+def values(shape: Shape, reference: bool = False) -> Choices:
+    """What can be chosen for each part of a format; `reference`: with the space that the published list has twice."""
+    spaces = (*SPACES, TWICE) if reference else SPACES
+    found = {"casing": CASINGS, "separator": SEPARATORS, "space": spaces}
     if shape.options is not None:
         items = {"item_casing": CASINGS, "gap": GAPS} if shape.options else {}
-        found |= {**items, "wrapper": WRAPPERS, "numbers": NUMBERS, "item_separator": SEPARATORS, "item_space": SPACES}
+        found |= {**items, "wrapper": WRAPPERS, "numbers": NUMBERS, "item_separator": SEPARATORS, "item_space": spaces}
+    return found
+
+
+def some_values(shape: Shape, share: float, generator: np.random.Generator) -> Choices:
+    """A share of what can be chosen for each part, drawn, what the usual format has among them; all of it and that with a share of 1."""
+    kept = dataclasses.asdict(usual(shape))
+    found = {}
+    for name, some in values(shape).items():
+        others = [some[int(place)] for place in generator.permutation(len(some)) if some[int(place)] != kept[name]]
+        size = len(others) if share == 1 else math.ceil(share * len(some)) - 1
+        found[name] = (kept[name], *others[:size])
     return found
 
 
@@ -78,30 +104,36 @@ def valid(shape: Shape, chosen: Format) -> bool:
     return shape.options is None or "\n" in chosen.item_space or "\n" not in chosen.item_separator + chosen.gap
 
 
-def every(shape: Shape) -> Iterator[Format]:
-    """All valid formats in a fixed order; a task with options has hundreds of thousands."""
-    names = values(shape)
-    for choice in itertools.product(*names.values()):
+def every(shape: Shape, choices: Choices | None = None) -> Iterator[Format]:
+    """All valid formats in a fixed order, each once; a task with options has hundreds of thousands."""
+    names = choices or values(shape)
+    for choice in itertools.product(*(dict.fromkeys(some) for some in names.values())):
         chosen = Format(**dict(zip(names, choice, strict=True)))
         if valid(shape, chosen):
             yield chosen
 
 
-def sample(shape: Shape, count: int, generator: np.random.Generator) -> list[Format]:
+def draw(shape: Shape, choices: Choices, generator: np.random.Generator) -> Format:
+    """A format with each value drawn evenly, and drawn again where it is not valid."""
+    while True:
+        chosen = Format(**{name: some[int(generator.integers(len(some)))] for name, some in choices.items()})
+        if valid(shape, chosen):
+            return chosen
+
+
+def sample(shape: Shape, count: int, generator: np.random.Generator, choices: Choices | None = None) -> list[Format]:
     """Different formats, each value drawn evenly and invalid ones drawn again.
 
     Raises:
         UserError: there are not so many formats.
     """
-    names = values(shape)
-    most = math.prod(len(v) for v in names.values())
-    if count > most or (most <= 1000 and count > sum(1 for _ in every(shape))):
+    names = choices or values(shape)
+    most = math.prod(len(set(some)) for some in names.values())
+    if count > most or (most <= 1000 and count > sum(1 for _ in every(shape, names))):
         raise UserError(f"there are fewer than {count:,} formats of this shape", todo="ask for fewer formats")
     found: dict[Format, None] = {}
     while len(found) < count:
-        chosen = Format(**{name: some[int(generator.integers(len(some)))] for name, some in names.items()})
-        if valid(shape, chosen):
-            found[chosen] = None
+        found[draw(shape, names, generator)] = None
     return list(found)
 
 
