@@ -58,9 +58,7 @@ class Formatspread(Strategy):
     batch: Count = 20  # items of a look
     items: Count = 1000  # rows that are asked about, at most
     search: Literal["thompson", "ucb", "uniform", "few_in_full", "full"] = "thompson"  # full: every format on every item, whatever it costs
-    ends: Literal["seen", "posterior"] = (
-        "seen"  # best and worst by what was seen, as published, or by the bandit's posterior, which few items sway less
-    )
+    ends: Literal["seen", "posterior"] = "seen"  # best and worst by what was seen, as published, or by the bandit's posterior
     reference: bool = False  # draw the space " -- " twice as often, as the published list does, which has it twice
     same_format: bool = False  # the given format that often, with demonstrations of its own each: what chance spreads
 
