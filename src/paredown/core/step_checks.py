@@ -317,13 +317,10 @@ class StepChecker:
 
     def _hand_through(self, step: Step) -> None:
         """A skipped step hands the first input of its result's type through; one that has none may go where nothing reads it."""
-        if step.skip and step.result is not None:
-            wanted = main_type(step.result)
-            found = ((value, alternatives(step.takes[name])) for name, value in step.inputs.items() if "." not in name)
-            given = (
-                v for v, kinds in found if isinstance(v, Reference) and any(isinstance(k, type) and issubclass(k, wanted) for k in kinds)
-            )
-            step.handed_through = next(given, None)
+        for name, value in step.inputs.items():
+            kinds = alternatives(step.takes[name]) if step.skip and step.result is not None and "." not in name else ()
+            if isinstance(value, Reference) and any(isinstance(k, type) and issubclass(k, main_type(step.result)) for k in kinds):
+                step.handed_through = step.handed_through or value
 
     def _check_references(self, step: Step, steps: dict[str, Step]) -> None:
         for name, value in step.inputs.items():
@@ -352,11 +349,13 @@ class StepChecker:
             if reference.step not in steps:
                 return
             source = steps[reference.step]
-        if source.result is None or (source.skip and step.skip):
+        if source.skip and not source.handed_through:
+            if source.result is not None and not step.skip:
+                kind = say(main_type(source.result))
+                said = f"{source.name}: cannot be skipped: it takes no {kind} that could be handed through to {step.name}"
+                self.add(source.node.value["skip"].mistake(said))
             return
-        if source.skip:
-            lacking = f"it takes no {say(main_type(source.result))} that could be handed through to {step.name}"
-            self.add(source.node.value["skip"].mistake(f"{source.name}: cannot be skipped: {lacking}"))
+        if source.result is None:
             return
         using = source.node.value["use"].value
         parts = parts_of(source.result)
