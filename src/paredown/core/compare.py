@@ -112,11 +112,11 @@ def paid(plan: Plan, records: dict[str, Record], key: str, currency: str) -> flo
 
 def _making(plan: Plan, records: dict[str, Record], key: str) -> list[Task]:
     """What measures or answers counts where something was made from it: texts that a model wrote for a training are no measurement."""
-    read: set[str] = set()
-    for task in reversed(made_by(plan, key)):
+    made, read = made_by(plan, key), set[str]()
+    for task in reversed(made):
         if not task.use.startswith(MEASURING) or task.key in read:
             read.update([task.key, *(source.key for source in task.sources())])
-    return [task for task in made_by(plan, key) if task.key in read and task.key in records]
+    return [task for task in made if task.key in read and task.key in records]
 
 
 def judge(claim: Claim, plan: Plan, records: dict[str, Record], read: Read) -> Judged:

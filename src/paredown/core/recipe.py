@@ -10,7 +10,8 @@ from typing import Any
 from paredown.core import catalog
 from paredown.core.artifact import Reference
 from paredown.core.errors import Mistake, RecipeError, UserError, nearest
-from paredown.core.strategy import Part, Strategy
+from paredown.core.strategy import Part, Strategy, alternatives
+from paredown.core.wording import main_type
 from paredown.core.yaml import Node, parse
 
 QUICKSTART = "quickstart.yaml"
@@ -43,6 +44,18 @@ class Step:
                 yield value
             elif isinstance(value, tuple):
                 yield from value
+
+
+def hand_through(step: Step) -> None:
+    """A skipped step hands the first input of its result's type through; one that has none may go where nothing reads it."""
+    if not step.skip or step.result is None:
+        return
+    wanted = main_type(step.result)
+    for name, value in step.inputs.items():
+        accepted = alternatives(step.takes[name])
+        if "." not in name and isinstance(value, Reference) and any(isinstance(a, type) and issubclass(a, wanted) for a in accepted):
+            step.handed_through = value
+            return
 
 
 def stands_for(step: Step, steps: dict[str, Step]) -> Step | None:

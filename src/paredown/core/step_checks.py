@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from paredown.core import catalog
 from paredown.core.artifact import Reference
 from paredown.core.errors import Mistake, PareError, RecipeError, nearest
-from paredown.core.recipe import Step, Value
+from paredown.core.recipe import Step, Value, hand_through
 from paredown.core.strategy import Configured, Part, Strategy, alternatives, wires
 from paredown.core.wording import (
     culprit,
@@ -134,7 +134,7 @@ class StepChecker:
     def _steps(self, nodes: dict[str, Node]) -> dict[str, Step]:
         steps = {name: self._step(name, node) for name, node in nodes.items()}
         for step in steps.values():
-            self._hand_through(step)
+            hand_through(step)
         for step in steps.values():
             self._check_references(step, steps)
         return steps
@@ -314,13 +314,6 @@ class StepChecker:
                 part = self._part(where, node, kinds)
                 return _BROKEN if part is None else part
         return node.plain()
-
-    def _hand_through(self, step: Step) -> None:
-        """A skipped step hands the first input of its result's type through; one that has none may go where nothing reads it."""
-        for name, value in step.inputs.items():
-            kinds = alternatives(step.takes[name]) if step.skip and step.result is not None and "." not in name else ()
-            if isinstance(value, Reference) and any(isinstance(k, type) and issubclass(k, main_type(step.result)) for k in kinds):
-                step.handed_through = step.handed_through or value
 
     def _check_references(self, step: Step, steps: dict[str, Step]) -> None:
         for name, value in step.inputs.items():
