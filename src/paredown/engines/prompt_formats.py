@@ -40,6 +40,19 @@ class Shape:
     space_only: bool = False  # between fields white space alone
 
 
+def shape_of(fields: Sequence[str], answer: str, descriptors: Sequence[str], options: bool, enumerated: bool) -> Shape:
+    """What the prompts of a task with these columns are made of; columns' names describe them where `descriptors` are empty.
+
+    Raises:
+        ValueError: there are descriptors, but not one for each field and the answer, or options are to be enumerated that are not there.
+    """
+    if enumerated and not options:
+        raise ValueError("enumerate_options needs options")
+    if descriptors and len(descriptors) != len(fields) + 1:
+        raise ValueError(f"descriptors name the fields and the answer: {len(fields) + 1}, not {len(descriptors)}")
+    return Shape(tuple(descriptors or (*fields, answer)), "option" if enumerated else None)
+
+
 @dataclass(frozen=True, order=True)
 class Format:
     """One choice of every value; those of options are empty where there are none."""

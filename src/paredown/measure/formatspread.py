@@ -66,11 +66,13 @@ class Formatspread(Strategy):
     def _answers_can_be_ranked(self) -> Self:
         if self.scoring == "rank" and not self.options:
             raise ValueError("scoring: rank needs options, what can be answered")
-        if self.enumerate_options and not self.options:
-            raise ValueError("enumerate_options needs options")
-        if self.descriptors and len(self.descriptors) != len(self.fields) + 1:
-            raise ValueError(f"descriptors name the fields and the answer: {len(self.fields) + 1}, not {len(self.descriptors)}")
+        self._shape()
         return self
+
+    def _shape(self) -> Shape:
+        from paredown.engines.prompt_formats import shape_of
+
+        return shape_of(self.fields, self.answer, self.descriptors, bool(self.options), self.enumerate_options)
 
     def __call__(self, answerer: Model | Answerer, examples: Examples, demonstrations: Examples | None = None) -> Scores:
         """Shares of the items. `mean_accuracy` is over the formats as far as each was looked at, and these are its items.
@@ -84,10 +86,10 @@ class Formatspread(Strategy):
         """
         from paredown.engines import bandits
         from paredown.engines.generator import opened
-        from paredown.engines.prompt_formats import Shape, sample, usual, values
+        from paredown.engines.prompt_formats import sample, usual, values
 
         here = context()
-        shape = Shape(self.descriptors or (*self.fields, self.answer), "option" if self.enumerate_options else None)
+        shape = self._shape()
         given, choices = usual(shape), values(shape, self.reference)
         others = [given] * self.formats if self.same_format else sample(shape, self.formats, here.generator("formats"), choices)
         chosen = [given, *others]

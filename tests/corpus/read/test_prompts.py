@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from paredown.artifacts.examples import Examples
 from paredown.core.context import Context, running
@@ -78,3 +79,11 @@ def test_mistakes(tmp_path: Path) -> None:
         made(tmp_path, options=("x", "y"))
     with pytest.raises(DataError, match="no example"):
         made(tmp_path, rows=[], options=("a",))
+
+
+def test_descriptors_that_do_not_fit_are_refused_before_anything_runs() -> None:
+    """They would name the wrong fields without a word."""
+    with pytest.raises(ValidationError, match="descriptors name the fields and the answer: 2, not 1"):
+        Prompts(descriptors=("Q",))
+    with pytest.raises(ValidationError, match="enumerate_options needs options"):
+        Prompts(enumerate_options=True)

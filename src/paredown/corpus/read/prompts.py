@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from paredown.artifacts.corpus import Corpus
 from paredown.artifacts.examples import Examples
 from paredown.core.context import context
 from paredown.core.errors import UserError
 from paredown.core.strategy import Count, Strategy
+
+if TYPE_CHECKING:
+    from paredown.engines.prompt_formats import Shape
 
 
 class Prompts(Strategy):
@@ -38,6 +41,16 @@ class Prompts(Strategy):
     shots: Annotated[int, Field(ge=0)] = 3  # solved questions before the last one of a document
     share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the grammar's casings, separators, spaces and so on that documents use
 
+    @model_validator(mode="after")
+    def _fields_are_described(self) -> Self:
+        self._shape()
+        return self
+
+    def _shape(self) -> Shape:
+        from paredown.engines.prompt_formats import shape_of
+
+        return shape_of(self.fields, self.answer, self.descriptors, bool(self.options), self.enumerate_options)
+
     def __call__(self, examples: Examples) -> Corpus:
         """Columns `id`, `text`, and `question`, `answer`: the text before the last answer, and that answer.
 
@@ -48,10 +61,10 @@ class Prompts(Strategy):
         import polars as pl
 
         from paredown.engines import multiple_choice
-        from paredown.engines.prompt_formats import Shape, draw, some_values
+        from paredown.engines.prompt_formats import draw, some_values
 
         here = context()
-        shape = Shape(self.descriptors or (*self.fields, self.answer), "option" if self.enumerate_options else None)
+        shape = self._shape()
         solved = multiple_choice.items(examples, self.fields, self.answer, self.options)
         if self.shots >= len(solved):
             raise UserError(f"{self.shots} shots and a question, but there are {len(solved)} examples", where="corpus.read.prompts.shots")
