@@ -22,8 +22,8 @@ class Proportion(Strategy):
     """Mix corpora so that each has its share of the text: documents are drawn from each in random order until the share is reached.
 
     The text that is mixed is as much as the scarcest corpus allows, or `total` of it. No document is taken twice; the share is exact up to
-    one document of each corpus. Text is counted in bytes, or, with a tokenizer, in its tokens: clean text takes fewer of them a byte. Documents keep their columns where all corpora have them, and get the column `part`, the number of
-    their corpus.
+    one document of each corpus. Text is counted in bytes, or, with a tokenizer, in its tokens: clean text takes fewer of them a byte.
+    Documents keep their columns where all corpora have them, and get the column `part`, the number of their corpus.
 
     Source: none (ours); real and rewritten text in equal shares as in Maini et al. 2024, arXiv 2401.16380, section 3.
     Costs: one pass over the corpora, with a tokenizer encoding them; memory of one number a document.
@@ -32,7 +32,6 @@ class Proportion(Strategy):
 
     tags: ClassVar[tuple[str, ...]] = ("when-before", "what-data", "speedup-none")
     systems: ClassVar[tuple[int, ...]] = (28,)
-    extras: ClassVar[tuple[str, ...]] = ("train",)
     seeded: ClassVar[bool] = True
 
     shares: tuple[Annotated[float, Field(gt=0)], ...] = ()  # relative shares of the corpora, in their order; default equal ones
