@@ -38,16 +38,8 @@ class Setup:
     tracker_folder: str = ""
 
 
-SAVED = (
-    "step",
-    "tokens",
-    "processed",
-    "flops",
-    "seconds",
-    "weights",
-    "active_tokens",
-    "measured",
-)  # plain fields of the state that checkpoints keep
+# plain fields of the state that checkpoints keep
+SAVED = ("step", "tokens", "processed", "flops", "seconds", "weights", "active_tokens", "measured")
 
 
 @dataclass
