@@ -66,7 +66,8 @@ def _proofs(name: str) -> str:
     found: dict[int, list[str]] = {}
     for proof in evidence.of(name):
         found.setdefault(proof.system, []).append(proof.verdict)
-    return "; ".join(f"{', '.join(dict.fromkeys(verdicts))} ({systems()[number - 1]})" for number, verdicts in found.items())
+    said = {number: ", ".join(verdict for verdict in evidence.ORDER if verdict in verdicts) for number, verdicts in found.items()}
+    return "; ".join(f"{verdicts} ({systems()[number - 1]})" for number, verdicts in said.items())
 
 
 def _default(source: str) -> str:
