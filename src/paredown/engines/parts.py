@@ -107,7 +107,7 @@ class Schedule(Part):
     """The learning rate as a share of its peak. The rise at the start is the trainer's (`warmup`)."""
 
     def factor(self, progress: float) -> float:
-        """`progress` is the share of the budget that is spent, 0 to 1; the result is 0 to 1."""
+        """`progress` is the share of the whole budget that is spent, the rise at the start included, 0 to 1; the result is 0 to 1, and the rise multiplies it."""
         raise TypeError(f"{self.strategy_name()} defines no factor")
 
 
