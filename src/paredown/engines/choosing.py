@@ -114,6 +114,21 @@ def shown(item: Item, order: Order) -> str:
     return "\n".join([f"Question: {item.question}", *(f"{LETTERS[place]}. {item.options[option]}" for place, option in enumerate(order))])
 
 
+def answered(letter: str, chains: bool) -> str:
+    """How an answer is written; after a chain of thought in brackets, as the chain may name letters, too."""
+    return f"Answer: [{letter}]" if chains else f"Answer: {letter}"
+
+
+def solved(item: Item, order: Order, reasons: str, chains: bool) -> str:
+    """A question with its answer; `reasons` are lines that come before it."""
+    return f"{shown(item, order)}\n{reasons}{answered(letter_of(item.gold, order), chains)}"
+
+
+def prompt(examples: Sequence[str], item: Item, order: Order, instruction: str = "") -> str:
+    """A question to be answered, behind some that are solved; with an instruction what follows is a chain of thought."""
+    return "\n\n".join([*examples, f"{shown(item, order)}\n{instruction or 'Answer:'}"])
+
+
 def letter_of(option: int, order: Order) -> str:
     return LETTERS[order.index(option)]
 

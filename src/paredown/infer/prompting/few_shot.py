@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from paredown.engines.choosing import Ask, Chooser, Item, Order
 
-MORE = 4  # neighbours that are looked at beside those that are shown, as some may hold the question itself
 EXPLAIN = "Explain step by step, then write the letter of the right option as Answer: [X]."
+MORE = 4  # neighbours that are looked at beside those that are shown, as some may hold the question itself
 
 
 class FewShot(Prompting):
@@ -40,6 +40,7 @@ class FewShot(Prompting):
     choose: Literal["nearest", "random"] = "nearest"  # which ones
     embedder: Embedder = Field(default_factory=lambda: build("infer.embedders.tfidf"))  # in whose space they are near
     chains: bool = False  # whether examples and answer reason before they answer
+    instruction: Annotated[str, Field(min_length=1)] = EXPLAIN  # that asks for a chain
     chain_tries: Count = 5  # orders of options for which a chain is written
     balance: bool = False  # change options over so that right letters are equally frequent among the examples
     scoring: Literal["generate", "rank"] = "generate"  # read a written answer, or take the likeliest letter
@@ -139,11 +140,8 @@ class _Opened:
             reasons = ""
             if self.part.chains:  # a chain names letters, so it is shown with the order that it was written for
                 shown, reasons = self.chains[example.key][int(draw.integers(len(self.chains[example.key])))]
-            pieces.append(
-                f"{choosing.shown(example, shown)}\n{reasons}{_answered(choosing.letter_of(example.gold, shown), self.part.chains)}"
-            )
-        pieces.append(f"{choosing.shown(item, order)}\n{EXPLAIN if self.part.chains else 'Answer:'}")
-        return "\n\n".join(pieces)
+            pieces.append(choosing.solved(example, shown, reasons, self.part.chains))
+        return choosing.prompt(pieces, item, order, self.part.instruction if self.part.chains else "")
 
     def _write_chains(self, generator: numpy.random.Generator) -> None:
         """Chains of the known items that end in the right answer, with the orders of options that they are about."""
@@ -152,7 +150,7 @@ class _Opened:
 
         orders = {item.key: choosing.shuffled_orders(item, self.part.chain_tries, generator) for item in self.known}
         asked = [(item, order) for item in self.known for order in orders[item.key]]
-        prompts = [f"{choosing.shown(item, order)}\n{EXPLAIN}" for item, order in asked]
+        prompts = [choosing.prompt([], item, order, self.part.instruction) for item, order in asked]
         answers = self.ask([Question(text) for text in prompts], Sampling(self.part.max_tokens, stop=("\nQuestion:",)))
         self.chains = {item.key: [] for item in self.known}
         for (item, order), answer in zip(asked, answers, strict=True):
@@ -166,10 +164,6 @@ class _Opened:
         import numpy
 
         return numpy.random.default_rng(int.from_bytes(hashlib.sha256(repr((self.seed, *salt)).encode()).digest()[:8], "little"))
-
-
-def _answered(letter: str, chains: bool) -> str:
-    return f"Answer: [{letter}]" if chains else f"Answer: {letter}"
 
 
 def _argmax(values: Any) -> int:
