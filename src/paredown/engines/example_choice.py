@@ -17,6 +17,7 @@ from paredown.artifacts.examples import Examples
 from paredown.artifacts.model import Model
 from paredown.core.context import context
 from paredown.core.errors import DataError, UserError
+from paredown.engines import estimates
 from paredown.engines.orders import apportioned
 
 Array = np.ndarray[Any, Any]
@@ -41,6 +42,12 @@ class Choice:
             return [(np.arange(len(labels)), total)]
         names, sizes = np.unique(labels, return_counts=True)
         return [(np.flatnonzero(labels == name), int(quota)) for name, quota in zip(names, apportioned(sizes, total), strict=True)]
+
+
+def foreseen(examples: Any, fraction: float) -> dict[str, float]:
+    """Rows that will stay of examples as they are or as earlier steps foresee them; nothing where these are not known."""
+    known = estimates.rows(examples)
+    return {"rows": max(1.0, round(fraction * known["rows"]))} if known else {}
 
 
 def by_score(labels: Array, scores: Array, choice: Choice, keep: Keep) -> Array:

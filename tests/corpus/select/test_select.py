@@ -19,6 +19,7 @@ from paredown.artifacts.model import Model
 from paredown.core.catalog import build
 from paredown.core.context import Context, running
 from paredown.core.errors import DataError, UserError
+from paredown.corpus.rewrite.noisy_labels import NoisyLabels
 from paredown.corpus.select.el2n import El2n, el2n
 from paredown.corpus.select.forgetting import Forgetting, forgetting
 from paredown.corpus.select.grand import Grand
@@ -285,6 +286,14 @@ def test_every_selector_keeps_its_share_in_the_order_of_the_rows(tmp_path: Path,
     assert step.cost.flops > 0
     whole, _ = called(tmp_path / "whole", strategy(fraction=1), data, models)
     assert whole.kept.frame().equals(data.frame())
+
+
+def test_what_stays_is_foreseen_so_that_epochs_over_it_are(tmp_path: Path) -> None:
+    for strategy in (El2n, Forgetting, Grand, Herding, KCenter, Random, Uncertainty):
+        assert strategy(fraction=0.05).estimate({"examples": {"rows": 896.0}}) == {"rows": 45}
+        assert strategy(fraction=0.05).estimate({"examples": {}}) == {}
+    assert NoisyLabels().estimate({"examples": {"rows": 896.0}}) == {"rows": 896}
+    assert Train(budget={"epochs": 5}).estimate({"examples": Random(fraction=0.001).estimate({"examples": {"rows": 10.0}})})["tokens"] == 5
 
 
 def test_herding_chooses_within_each_label_on_the_features_of_all_models(tmp_path: Path) -> None:

@@ -42,6 +42,11 @@ class NoisyLabels(Strategy):
 
     share: Share = 0.3  # of the examples whose label becomes wrong
 
+    def estimate(self, inputs: dict[str, Any]) -> dict[str, float]:
+        from paredown.engines import estimates
+
+        return estimates.rows(inputs.get("examples"))
+
     def __call__(self, examples: Examples) -> Examples:
         """
         Raises:

@@ -49,6 +49,11 @@ class Forgetting(Strategy):
     balanced: bool = True  # the same share of every label
     keep_rejected: bool = False  # keep what goes, with reason and score, as the part `rejected`
 
+    def estimate(self, inputs: dict[str, Any]) -> dict[str, float]:
+        from paredown.engines import example_choice
+
+        return example_choice.foreseen(inputs.get("examples"), self.fraction)
+
     def __call__(self, examples: Examples, models: tuple[Model, ...]) -> ChosenExamples:
         """
         Raises:

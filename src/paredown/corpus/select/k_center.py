@@ -53,6 +53,11 @@ class KCenter(Strategy):
     keep_rejected: bool = False  # keep what goes, with the reason, as the part `rejected`
     batch: Count = 256  # examples of a forward pass; features do not depend on it but for rounding
 
+    def estimate(self, inputs: dict[str, Any]) -> dict[str, float]:
+        from paredown.engines import example_choice
+
+        return example_choice.foreseen(inputs.get("examples"), self.fraction)
+
     def __call__(self, examples: Examples, models: tuple[Model, ...]) -> ChosenExamples:
         """
         Raises:

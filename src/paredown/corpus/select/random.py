@@ -38,6 +38,11 @@ class Random(Strategy):
     balanced: bool = True  # the same share of every label; without it examples need no label
     keep_rejected: bool = False  # keep what goes, with the reason, as the part `rejected`
 
+    def estimate(self, inputs: dict[str, Any]) -> dict[str, float]:
+        from paredown.engines import example_choice
+
+        return example_choice.foreseen(inputs.get("examples"), self.fraction)
+
     def __call__(self, examples: Examples) -> ChosenExamples:
         """
         Raises:

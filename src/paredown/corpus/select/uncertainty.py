@@ -50,6 +50,11 @@ class Uncertainty(Strategy):
     keep_rejected: bool = False  # keep what goes, with reason and score, as the part `rejected`
     batch: Count = 256  # examples of a forward pass; scores do not depend on it but for rounding
 
+    def estimate(self, inputs: dict[str, Any]) -> dict[str, float]:
+        from paredown.engines import example_choice
+
+        return example_choice.foreseen(inputs.get("examples"), self.fraction)
+
     def __call__(self, examples: Examples, models: tuple[Model, ...]) -> ChosenExamples:
         """
         Raises:
