@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -207,6 +208,15 @@ def test_names_are_numbers_slugs_and_strategies(within: Program, tmp_path: Path,
     assert proved("toy.napping", "39", "039") == [39, 41]
     papers.joinpath("039-sparsegpt.yaml").write_text(HEAD.format(number=39) + BODY.replace("marks", "toy.napping2 and xtoy.napping"))
     assert proved("toy.napping") == [41], "only whole names count"
+
+
+def test_several_systems_are_counted_and_summed_up(within: Program, papers: Path) -> None:
+    said = within("prove", *THERE).stdout.splitlines()
+    assert [line for line in said if line.startswith("system ")] == ["system 1 of 2: 039-stun", "system 2 of 2: 041-rethinking-pruning"]
+    assert re.fullmatch(r"2 systems  6 claims: \d hold, .*; \d+\.\d s; found/README\.md", said[-1])
+    alone = within("prove", "39", *THERE).stdout
+    assert "system 1" not in alone
+    assert " systems  " not in alone
 
 
 def test_a_mistake_in_the_last_recipe_is_found_before_the_first_runs(within: Program, tmp_path: Path, papers: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,11 +48,15 @@ def prove(
         return _list(files, folder, as_json)
     planned = [(system, [_plan(system, file, size) for file in files[system.number]]) for system in choose(names or [], files)]
     from paredown.cli import running, screen
+    from paredown.core.compare import counted
     from paredown.core.workspace import Workspace
 
     place, how = Workspace(workspace), running.How(jobs, processes, engine, as_json)
     rows = []
-    for system, plans in planned:
+    start = time.monotonic()
+    for number, (system, plans) in enumerate(planned, 1):
+        if len(planned) > 1 and not as_json:
+            print(f"\nsystem {number} of {len(planned)}: {system}")
         row = _prove(system, plans, size, place, how, folder)
         if row is None:
             break
@@ -59,6 +64,9 @@ def prove(
     done = len(rows) == len(planned)
     if as_json:
         screen.print_json({"size": size, "evidence": str(folder), "status": "done" if done else "interrupted", "systems": rows})
+    elif done and len(rows) > 1:
+        verdicts = [verdict for row in rows for verdict in row["verdicts"]]
+        print(f"\n{len(rows)} systems  {counted(verdicts)}; {screen.seconds(time.monotonic() - start)}; {folder / 'README.md'}")
     return 0 if done else 130
 
 
