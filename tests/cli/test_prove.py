@@ -213,7 +213,7 @@ def test_names_are_numbers_slugs_and_strategies(within: Program, tmp_path: Path,
 def test_several_systems_are_counted_and_summed_up(within: Program, papers: Path) -> None:
     said = within("prove", *THERE).stdout.splitlines()
     assert [line for line in said if line.startswith("system ")] == ["system 1 of 2: 039-stun", "system 2 of 2: 041-rethinking-pruning"]
-    assert re.fullmatch(r"2 systems  6 claims: \d hold, .*; \d+\.\d s; found/README\.md", said[-1])
+    assert re.fullmatch(r"2 systems  6 claims: \d hold, .*; [\d.hms ]+; found/README\.md", said[-1])
     alone = within("prove", "39", *THERE).stdout
     assert "system 1" not in alone
     assert " systems  " not in alone
