@@ -1,4 +1,4 @@
-"""The precision that a machine gets, and that asking needs no torch."""
+"""The precision that a machine and a module get, and that asking needs no torch while planning."""
 
 from __future__ import annotations
 
@@ -80,3 +80,26 @@ def test_asking_at_plan_time_imports_no_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[0] in ("fp32", "bf16")
     assert done.stdout.split("\n")[1] == "[]"
+
+
+@pytest.mark.parametrize(("hidden", "expected"), [(64, "fp32"), (128, "bf16")])
+def test_a_narrow_model_learns_in_fp32_where_nothing_else_is_asked(monkeypatch, tmp_path, hidden, expected):
+    """Casting costs more than small products win on a CPU; on a GPU, and where bf16 is asked for, nothing changes."""
+    from torch import nn
+
+    fake_cpu(monkeypatch, tmp_path, "flags : avx512_bf16")
+    monkeypatch.setattr(precision, "cuda_has_bf16", lambda: True)
+    module = nn.Sequential(nn.Embedding(1000, hidden), nn.LayerNorm(hidden), nn.Linear(hidden, 4 * hidden), nn.Linear(4 * hidden, hidden))
+    assert precision.width(module) == hidden
+    assert precision.suited_precision("auto", "cpu", module) == expected
+    assert precision.suited_precision("bf16", "cpu", module) == "bf16"
+    assert precision.suited_precision("auto", "cuda", module) == "bf16"
+    fake_cpu(monkeypatch, tmp_path, "flags : avx2")
+    assert precision.suited_precision("auto", "cpu", module) == "fp32"
+
+
+def test_width_is_that_of_matrices_and_kernels_alone():
+    from torch import nn
+
+    assert precision.width(nn.Sequential(nn.Conv2d(1, 16, 3), nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32), nn.Linear(32, 10))) == 32
+    assert precision.width(nn.LayerNorm(512)) == 0

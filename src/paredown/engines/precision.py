@@ -13,12 +13,16 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from paredown.core.errors import UserError
 
+if TYPE_CHECKING:
+    import torch
+
 Precision = Literal["auto", "fp32", "bf16"]
 NATIVE_BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86 flags, and the feature's name on Arm
+WIDE = 128  # hidden size from which bf16 pays on a CPU
 CPUINFO = Path("/proc/cpuinfo")
 NVIDIA = Path("/dev")  # nvidia0, nvidia1, ... stand here where the driver sees a GPU
 
@@ -52,6 +56,21 @@ def resolve_precision(setting: str = "auto", device: str = "cpu") -> str:
     flags = cpu_flags()
     native = bf16_is_faster() if flags is None else bool(flags & NATIVE_BF16)
     return "bf16" if native else "fp32"
+
+
+def suited_precision(setting: str, device: str, module: torch.nn.Module) -> str:
+    """`resolve_precision` for this module: on a CPU `auto` is `fp32` for narrow ones, whose products are too small to pay for the casts.
+
+    Measured with Llama shapes on one core with avx512_bf16: a step in bf16 took 1.5 times as long as in fp32 at a width of 64, 0.9 at 128,
+    0.6 at 256.
+    """
+    found = resolve_precision(setting, device)
+    return "fp32" if setting == "auto" and device == "cpu" and width(module) < WIDE else found
+
+
+def width(module: torch.nn.Module) -> int:
+    """The largest matrix's shorter side: a language model's hidden size, an image network's channels."""
+    return max((min(len(weight), weight[0].numel()) for weight in module.parameters() if weight.ndim > 1 and len(weight)), default=0)
 
 
 def cpu_flags() -> frozenset[str] | None:

@@ -38,7 +38,7 @@ from paredown.engines import checkpoints, telemetry
 from paredown.engines.batches import Batch, counted, cut, on_device, pieces, processed, share
 from paredown.engines.flops import Flops
 from paredown.engines.parts import Hook, Rows
-from paredown.engines.precision import resolve_device, resolve_precision
+from paredown.engines.precision import resolve_device, suited_precision
 from paredown.engines.processes import Processes, interrupts, private_randomness, reseed
 from paredown.engines.sparse_training import in_blocks
 from paredown.engines.training import SAVED, Batches, Outcome, Setup, State
@@ -64,7 +64,7 @@ def fit(
         DataError: the loss is no finite number any more.
     """
     device_name = resolve_device(setup.device)
-    precision = resolve_precision(setup.precision, device_name)
+    precision = suited_precision(setup.precision, device_name, module)
     partial = any(hook.partial for hook in setup.hooks)
     with (
         private_randomness(),
