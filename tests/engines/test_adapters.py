@@ -112,7 +112,8 @@ def test_a_new_adapter_changes_nothing_and_a_merged_one_changes_nothing(shape, f
     assert not torch.allclose(trained, before, atol=1e-2)
     merge(module)
     assert [type(child) for child in module.modules()] == classes
-    assert torch.allclose(logits(module), trained, atol=1e-5 * float(trained.abs().max()))
+    close = 1e-5 * float(trained.abs().max()) if form == "add" else 1e-5  # what adds is another sum before the merge
+    torch.testing.assert_close(logits(module), trained, atol=close, rtol=0)
     assert not list(adapters.adapted(module))
 
 

@@ -99,6 +99,38 @@ def test_a_pull_follows_the_beta_posterior() -> None:
     assert abs(np.mean(first) - chance) < 4 * (0.25 / len(first)) ** 0.5
 
 
+def test_every_draw_is_from_beta_of_the_prior_and_of_what_was_seen() -> None:
+    """Beta(a + right, b + wrong), to the number, of the arms that have items left; the highest draw is pulled, then the lowest."""
+    table, (a, b) = outcomes(5, 60, 2), beta_prior(0.7)
+    seen, right = np.zeros(5, dtype=int), np.zeros(5, dtype=int)
+    wanted: list[int] = []
+
+    class Noting:
+        """A generator whose draws are looked at."""
+
+        def __init__(self) -> None:
+            self.inner = np.random.default_rng(0)
+
+        def beta(self, first: Any, second: Any) -> Any:
+            left = np.flatnonzero(seen < 60)
+            assert first.tolist() == (a + right[left]).tolist()
+            assert second.tolist() == (b + seen[left] - right[left]).tolist()
+            drawn = self.inner.beta(first, second)
+            wanted.append(int(left[drawn.argmax() if seen.sum() < 120 else drawn.argmin()]))
+            return drawn
+
+    def pull(arm: int, begin: int, end: int) -> Any:
+        assert (arm, begin) == (wanted[-1], seen[arm])
+        seen[arm] = end
+        right[arm] = table[arm, :end].sum()
+        return table[arm, begin:end]
+
+    found = search(pull, 5, 60, 240, 20, (a, b), "thompson", Noting())  # type: ignore[arg-type]
+    assert found.calls == seen.sum() == 240
+    assert len(wanted) == 240 // 20
+    assert (seen == 60).any(), "an arm was seen whole, so that it could be pulled again"
+
+
 def test_thompson_finds_more_of_the_spread_than_its_rivals() -> None:
     """The card's proof without a model: 320 arms of 1,000 items, an eighth of the grid in calls, ends looked at whole afterwards."""
     errors: dict[str, list[float]] = {rule: [] for rule in RULES}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -67,20 +68,22 @@ def test_answers_are_read(text: str, choice: int | None) -> None:
     assert read(text, turned) == (None if choice is None else 3 - choice)
 
 
+@pytest.mark.parametrize("p", [0.25, 0.4, 0.7])
 @pytest.mark.parametrize("votes", [1, 3, 5])
-def test_the_vote_of_an_independent_answerer_is_that_of_enumeration(votes: int) -> None:
-    """p on the right option and the rest on three equal ones: every sequence of answers, with ties to the first seen."""
-    p = 0.4
+def test_the_vote_of_an_independent_answerer_is_the_multinomial_one(votes: int, p: float) -> None:
+    """p on the right option and the rest on three equal ones. Of options with equally many votes any may have been first, so that each
+    has an equal part of the tie; the vote itself is taken of every sequence of answers."""
+    wrong = (1 - p) / 3
     exact = 0.0
-    for said in itertools.product(range(4), repeat=votes):
-        counts = Counter(said)
-        first = next(option for option in said if counts[option] == max(counts.values()))
-        exact += (first == 0) * np.prod([p if option == 0 else (1 - p) / 3 for option in said])
-    rng = np.random.default_rng(votes)
-    drawn = rng.choice(4, p=[p, *[(1 - p) / 3] * 3], size=(40_000, votes))
-    found = np.mean([majority(row.tolist()) == 0 for row in drawn])
-    assert abs(found - exact) < 4 * (0.25 / 40_000) ** 0.5
-    if votes == 1:
+    for counts in itertools.product(range(votes + 1), repeat=4):
+        if sum(counts) == votes and counts[0] == max(counts):
+            ways = math.factorial(votes) / math.prod(math.factorial(count) for count in counts)
+            exact += ways * p ** counts[0] * wrong ** (votes - counts[0]) / counts.count(counts[0])
+    found = sum(
+        math.prod(wrong if option else p for option in said) for said in itertools.product(range(4), repeat=votes) if majority(said) == 0
+    )
+    assert found == pytest.approx(exact, rel=1e-12)
+    if votes == 1 or p == 0.25:
         assert exact == pytest.approx(p)
 
 

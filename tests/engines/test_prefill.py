@@ -69,9 +69,12 @@ def test_logits_are_those_of_each_text_alone(module, alone, way, share, limit):
         torch.testing.assert_close(found, expected.logits[0], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("way", ["segments", "rows"])
+@pytest.mark.parametrize("way", prefill.WAYS)
 @pytest.mark.parametrize("share", [0, 8])
 def test_keys_and_values_are_those_of_each_text_alone(module, alone, way, share):
+    if not prefill.takes(module, way):
+        assert (way, module.config.model_type) == ("mask", "mistral")
+        return
     begun = prefill.begin(module, TEXTS, lambda texts: packed(module, texts, 32, share=share, way=way, keep=True), more=3)
     assert begun.lengths == [len(ids) for ids in TEXTS]
     for number, expected in enumerate(alone):
@@ -116,6 +119,30 @@ def test_another_prompt_of_the_row_changes_no_bit(way):
     assert beside  # else nothing stands beside what changes
     for number, (one, other) in enumerate(zip(first, second, strict=True)):
         assert torch.equal(one, other) == (number not in (2, 6))
+
+
+@pytest.mark.parametrize("way", prefill.WAYS)
+def test_positions_restart_at_every_text_and_nowhere_else(way):
+    module = tiny.module()
+    assert prefill.takes(module, way)
+    given = []
+    hook = module.register_forward_pre_hook(lambda _, __, inputs: given.append(inputs), with_kwargs=True)
+    list(packed(module, [prefill.Text(ids, [len(ids) - 1]) for ids in TEXTS], 64, way=way))
+    hook.remove()
+    found = []
+    for inputs in given:
+        for row, ids in enumerate(inputs["input_ids"].tolist()):
+            if way == "rows":  # the model counts by itself, and nothing stands behind a text but padding
+                assert "position_ids" not in inputs
+                found.append([token for token in ids if token])
+                continue
+            for token, position in zip(ids, inputs["position_ids"][row].tolist(), strict=True):
+                if position == 0:
+                    found.append([])
+                assert position == len(found[-1])
+                found[-1].append(token)
+    assert sorted(ids for ids in found if ids != [0]) == sorted(TEXTS), "a slot of padding is a text of its own, at position 0"
+    assert way == "rows" or len(given) < len(TEXTS)
 
 
 def test_what_is_shared_is_read_once():

@@ -138,6 +138,9 @@ def test_a_row_without_targets_gains_nothing_and_one_of_the_reference_gains(tmp_
         assert nothing == probes.loss(), "without momentum a step on nothing is none"
         assert probes.tried([batch([0, 1], weight=0.0)])[0] == nothing
         assert probes.tried([batch(REFERENCE)])[0] < nothing
+        for row in REFERENCE:
+            alone = Probes(state, [batch([row])])
+            assert alone.tried([batch([row])])[0] < alone.empty(), "a row gains by a step on itself"
 
     looked(tmp_path, look, Plain())
 

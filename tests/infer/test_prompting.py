@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import tiny_models
+import torch
 from scripted import ASKED, scripted
 
 from paredown.artifacts.examples import Examples
@@ -17,6 +19,8 @@ from paredown.core.catalog import build
 from paredown.core.context import Context, running
 from paredown.core.errors import DataError, UserError
 from paredown.corpus.read.sums import Sums
+from paredown.engines import choosing
+from paredown.engines.embedder import opened
 from paredown.engines.generator import Question, Sampling
 from paredown.infer.answerers.partial import Partial, total
 from paredown.measure.choices import Choices
@@ -86,6 +90,47 @@ def test_nearest_examples_stand_most_similar_last_and_are_never_the_question(tmp
     for question, _ in ASKED:
         *shown, asked = str(question.prompt).split("Question: ")[1:]
         assert asked.split("?")[0] not in [example.split("?")[0] for example in shown], "its own solution is no example"
+
+
+def test_examples_are_those_of_brute_force_most_similar_last(tmp_path: Path) -> None:
+    """Cosines of all pairs; half of the questions stand among the known ones, too, and are never shown for themselves."""
+    rng = np.random.default_rng(0)
+    words = [f"{a}{b}" for a in ("ka", "to", "mi", "re", "su") for b in ("na", "lo", "pe", "du", "vi", "sha")]
+    texts = list(dict.fromkeys(" ".join(rng.choice(words, 7)) for _ in range(60)))
+    shown, asked = texts[:50], [*texts[45:50], *texts[50:]]
+    known, new = (
+        Examples.write(tmp_path / name, pl.DataFrame([{"question": q, "options": ["x", "y"], "answer": "x"} for q in some]))
+        for name, some in (("known", shown), ("asked", asked))
+    )
+    measure(tmp_path, scripted(lambda question, sampling: "A"), few(examples=4), new, known)
+    with opened(build("infer.embedders.tfidf"), shown) as embed:
+        cosines = embed(asked).astype(np.float64) @ embed(shown).astype(np.float64).T
+    assert len(ASKED) == len(asked) == 15
+    for question, _ in ASKED:
+        *examples, last = (part.split("\n")[0] for part in str(question.prompt).split("Question: ")[1:])
+        nearest = [shown[place] for place in np.argsort(-cosines[asked.index(last)]) if shown[place] != last]
+        assert examples == nearest[:4][::-1]
+
+
+def test_what_was_read_and_written_is_counted_as_the_tokenizer_counts(tmp_path: Path) -> None:
+    model = tiny_models.model(tmp_path / "model")
+    rows = [{"question": "q" * n, "options": ["x", "y"], "answer": "y"} for n in (1, 2, 3)]
+    asked = Examples.write(tmp_path / "asked", pl.DataFrame(rows))
+    scores, step = measure(tmp_path, model, few(examples=0, retries=0), asked)
+    found = scores.items()
+    assert found is not None
+    module, read, written = model.load(), [], []
+    for item in choosing.items(asked, "question", "options", "answer"):
+        ids = [0, *model.tokenizer(choosing.prompt([], item, choosing.same(item)))["input_ids"]]  # a text begins with the mark
+        made = module.generate(torch.tensor([ids]), max_new_tokens=32, do_sample=False, eos_token_id=0, pad_token_id=0)[
+            0, len(ids) :
+        ].tolist()
+        read.append(float(len(ids)))
+        written.append(float(made.index(0) if 0 in made else len(made)))
+    assert found.filter(metric="prompt_tokens").sort("item")["value"].to_list() == read
+    assert found.filter(metric="completion_tokens").sort("item")["value"].to_list() == written
+    assert value(scores, "prompt_tokens") == pytest.approx(np.mean(read))
+    assert step.cost.tokens == sum(read) + sum(written)
 
 
 def test_random_examples_are_random_and_depend_on_the_seed(tmp_path: Path) -> None:

@@ -91,6 +91,22 @@ def test_windows_are_disjoint_and_cover_all_rows_and_a_stage_keeps_its_share(
         assert len(set(of_stage)) == min(8, len(window) // 4), "one pass, no row twice before all were seen"
 
 
+@pytest.mark.parametrize("noise", ["gumbel_topk", "reference", "none"])
+def test_a_stage_keeps_a_fifth_of_its_window_and_no_row_twice(data: Any, noise: str) -> None:
+    part, draw = sampler(data[1], stages=4, keep=0.2, noise=noise), np.random.default_rng(0)
+    for rows in range(80, 500, 7):
+        state: Any = SimpleNamespace(source=SimpleNamespace(rows=rows), seed=rows, step=0, kept={})
+        kept: list[int] = []
+        for stage in range(4):
+            window = part._window(state, stage)
+            part._keep(state, stage, window, draw.normal(size=len(window)) if stage else None)
+            of_stage = state.kept[NAME]["rows"].tolist()
+            assert len(of_stage) == len(window) // 5
+            assert set(of_stage) <= set(window.tolist())
+            kept += of_stage
+        assert len(kept) == len(set(kept)), "nor in two stages"
+
+
 def test_the_same_bytes_twice_and_after_a_kill_inside_the_probes(data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probing, "SAVE_EVERY", 4)
     one, step = train(tmp_path / "one", data[0], sampler(data[1], recheck=5))

@@ -118,6 +118,8 @@ def test_later_targets_change_nothing_before_them_and_later_inputs_do_where_they
 
     for place in (prefix, prefix + 5):
         torch.testing.assert_close(logits(place)[:place], logits(None)[:place], rtol=1e-5, atol=1e-5)
+    for place in (3, prefix - 1):
+        assert not torch.allclose(logits(place)[prefix:], logits(None)[prefix:], atol=1e-6), "targets see all of the input"
     changed = not torch.allclose(logits(prefix - 2)[0], logits(None)[0], atol=1e-6)  # the first position sees the end of the input
     assert changed == (attention == "prefix")
 

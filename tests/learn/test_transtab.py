@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,6 +19,8 @@ from paredown.core.context import Context, running
 from paredown.core.errors import DataError, UserError
 from paredown.corpus.select.random import Random
 from paredown.engines.modules import initialized
+from paredown.engines.parts import Hook
+from paredown.engines.training import State
 from paredown.learn.models.transtab import Transtab
 from paredown.learn.train import Train
 from paredown.measure.auc import Auc
@@ -60,6 +62,23 @@ def test_what_a_table_says_is_learnt(tmp_path):
     model = train(tmp_path, data, budget={"steps": 60})
     with running(Context(tmp_path / "auc" / "out", tmp_path / "auc" / "scratch", seed=None)):
         assert Auc()(model, data).value("auc") > 0.99
+
+
+class Mode(Hook):
+    """Notes whether the model is in training mode when a step is done."""
+
+    seen: ClassVar[list[bool]] = []
+
+    def step(self, state: State) -> None:
+        self.seen.append(state.module.training)
+
+
+def test_an_evaluation_leaves_dropout_on(tmp_path):
+    Mode.seen.clear()
+    shape = Transtab(**{**tiny_tables.SMALL, "dropout": 0.5})
+    model = train(tmp_path, two_tables(tmp_path), shape, budget={"steps": 6}, evaluate_every=2, hooks=(Mode(),))
+    assert len(model.training["evaluations"]) >= 3
+    assert Mode.seen == [True] * 6
 
 
 def test_two_processes_learn_as_one(tmp_path):

@@ -85,6 +85,8 @@ def test_every_document_names_its_source_and_every_passage_its_reason(tmp_path: 
     table = made.passages.frame()
     assert table.group_by("source", "passage", "style").len()["len"].max() == 1, "a passage once a style"
     assert "1" not in set(table["source"])
+    for source, before in table.select("source", "before").iter_rows():
+        assert before in texts[int(source)], "no passage crosses documents"
     for source, style in frame.select("source", "style").iter_rows():
         kept = table.filter((table["source"] == source) & (table["style"] == style) & table["reason"].is_null())
         assert frame.filter(source=source, style=style)["text"].item() == "\n\n".join(kept["after"])
@@ -101,6 +103,24 @@ def test_the_same_is_asked_once_and_comes_from_the_store(tmp_path: Path) -> None
         two = Wrap()(Corpus.from_texts(tmp_path / "c", ["some words that are there"]), answerer)
     assert len(ASKED) == 1
     assert next(iter(one.documents.frames()))["text"][0] == next(iter(two.documents.frames()))["text"][0]
+
+
+def test_another_style_seed_or_model_is_asked_anew(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+
+    def asked(name: str, answerer: Any, seed: int = 0, **knobs: Any) -> int:
+        before = len(ASKED)
+        with running(Context(tmp_path / name, tmp_path / "scratch", seed=seed)):
+            Wrap(**knobs)(Corpus.from_texts(tmp_path / f"corpus {name}", ["some words that are there"]), answerer)
+        return len(ASKED) - before
+
+    answerer = scripted(shouts)
+    assert [asked("a", answerer), asked("b", answerer)] == [1, 0]
+    assert asked("c", answerer, styles=("easy",)) == 1
+    assert asked("d", answerer, seed=1) == 1
+    assert asked("e", answerer, styles=("easy", "medium")) == 0
+    assert asked("f", answerer, temperature=0.5) == 1
+    assert asked("g", scripted(shouts)) == 1
 
 
 def test_mistakes(tmp_path: Path) -> None:
