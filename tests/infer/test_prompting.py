@@ -112,6 +112,31 @@ def test_examples_are_those_of_brute_force_most_similar_last(tmp_path: Path) -> 
         assert examples == nearest[:4][::-1]
 
 
+def test_however_many_neighbours_hold_the_question_there_are_examples(tmp_path: Path) -> None:
+    texts = [*(f"what is it? number {n} of them" for n in range(12)), *(f"another thing {n}" for n in range(12))]
+    known, asked = (
+        Examples.write(tmp_path / name, pl.DataFrame([{"question": q, "options": ["x", "y"], "answer": "x"} for q in some]))
+        for name, some in (("known", texts), ("asked", ["what is it?"]))
+    )
+    measure(tmp_path, scripted(lambda question, sampling: "A"), few(examples=5), asked, known)
+    ((question, _),) = ASKED
+    shown = str(question.prompt).split("Question: ")[1:-1]
+    assert len(shown) == 5
+    assert all(example.startswith("another") for example in shown)
+
+
+def test_balanced_examples_with_chains_have_every_letter_as_often(tmp_path: Path) -> None:
+    def reasons(question: Question, sampling: Sampling) -> str:
+        return f"it is clear. Answer: [{right_letter(str(question.prompt))}]"
+
+    asked, known = data(tmp_path / "asked", 6), data(tmp_path / "known", 12, 100)
+    measure(tmp_path, scripted(reasons), few(examples=8, chains=True, chain_tries=24, balance=True), asked, known)
+    prompts = [str(question.prompt) for question, _ in ASKED if str(question.prompt).count("Question: ") > 1]
+    assert len(prompts) == 6
+    for prompt in prompts:
+        assert set(Counter(example.split("Answer: [")[1][0] for example in prompt.split("Question: ")[1:-1]).values()) == {2}
+
+
 def test_what_was_read_and_written_is_counted_as_the_tokenizer_counts(tmp_path: Path) -> None:
     model = tiny_models.model(tmp_path / "model")
     rows = [{"question": "q" * n, "options": ["x", "y"], "answer": "y"} for n in (1, 2, 3)]

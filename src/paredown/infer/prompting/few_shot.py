@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from paredown.engines.choosing import Ask, Chooser, Item, Order
 
 EXPLAIN = "Explain step by step, then write the letter of the right option as Answer: [X]."
-MORE = 4  # neighbours that are looked at beside those that are shown, as some may hold the question itself
 
 
 class FewShot(Prompting):
@@ -42,7 +41,7 @@ class FewShot(Prompting):
     chains: bool = False  # whether examples and answer reason before they answer
     instruction: Annotated[str, Field(min_length=1)] = EXPLAIN  # that asks for a chain
     chain_tries: Count = 5  # orders of options for which a chain is written
-    balance: bool = False  # change options over so that right letters are equally frequent among the examples
+    balance: bool = False  # change options over so that right letters are equally frequent; a chain is taken that suits, where one was kept
     scoring: Literal["generate", "rank"] = "generate"  # read a written answer, or take the likeliest letter
     temperature: Annotated[float, Field(ge=0)] = 0.0  # of written answers; above 0 every round is another draw
     max_tokens: Count = 500  # of a written answer
@@ -118,7 +117,8 @@ class _Opened:
             if new:  # once for all rounds
                 texts = [item.question for item in known]
                 with opened(part.embedder, texts) as embed:
-                    places = nearest(embed(texts), embed(new), count + MORE)[0]
+                    more = max(sum(question in text for text in texts) for question in new)  # neighbours that hold the question itself
+                    places = nearest(embed(texts), embed(new), count + more)[0]
                 self.nearest |= dict(zip(new, places.tolist(), strict=True))
             ranked = [self.nearest[item.question] for item in items]
         found = []
@@ -139,7 +139,9 @@ class _Opened:
             shown = choosing.swapped(example, targets[place]) if targets else choosing.same(example)
             reasons = ""
             if self.part.chains:  # a chain names letters, so it is shown with the order that it was written for
-                shown, reasons = self.chains[example.key][int(draw.integers(len(self.chains[example.key])))]
+                own = self.chains[example.key]
+                own = [chain for chain in own if targets and chain[0][targets[place]] == example.gold] or own
+                shown, reasons = own[int(draw.integers(len(own)))]
             pieces.append(choosing.solved(example, shown, reasons, self.part.chains))
         return choosing.prompt(pieces, item, order, self.part.instruction if self.part.chains else "")
 
