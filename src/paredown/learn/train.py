@@ -59,9 +59,7 @@ class Train(Strategy):
     length: Count = 128  # tokens of a row, at most the model's context; examples are rows as they stand
     clip: Annotated[float, Field(ge=0)] = 1.0  # longest gradient (L2 norm over all weights); 0 does not clip
     accumulate: Count = 1  # micro-batches that a step is cut into; less memory, the same result
-    precision: Literal["auto", "fp32", "bf16"] = (
-        "auto"  # auto: bf16 where the machine has it and, on a CPU, the model is 128 wide; else fp32
-    )
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the machine has it, on a CPU for models from 128 wide; else fp32
     device: str = "auto"  # auto, cpu, cuda, cuda:0, mps
     compile: bool = False  # torch.compile; on a CPU it took 20 to 50 s to build and gained nothing
     evaluate_every: Annotated[int, Field(ge=0)] = 100  # steps between evaluations on held_out; 0: at the end only

@@ -46,9 +46,7 @@ class Reconstruct(Strategy):
     clip: Annotated[float, Field(ge=0)] = 0.0  # longest gradient (L2 norm over all weights); 0 does not clip
     calibration_tokens: Count = 32_768  # tokens to learn from, about; the paper takes 262,144
     length: Annotated[int, Field(ge=0)] = 0  # tokens of a calibration window; 0: the model's context
-    precision: Literal["auto", "fp32", "bf16"] = (
-        "auto"  # auto: bf16 where the machine has it and, on a CPU, the model is 128 wide; else fp32
-    )
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the machine has it, on a CPU for models from 128 wide; else fp32
     checkpoint_seconds: Positive = 20.0  # seconds between checkpoints inside a block; saving never takes more than 5% of the time
 
     def external(self) -> Any:
