@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 from scripted import ASKED, scripted
 
 from paredown.artifacts.examples import Examples
@@ -19,6 +20,7 @@ from paredown.core.errors import DataError, UserError
 from paredown.corpus.read.sums import Sums
 from paredown.engines.generator import Question, Sampling
 from paredown.infer.answerers.partial import Partial, total
+from paredown.infer.prompting.few_shot import FewShot
 from paredown.measure.choices import Choices
 
 KINDS = ("fruit", "metal", "river", "bird")
@@ -188,8 +190,8 @@ def test_ranking_takes_the_likeliest_letter_and_tokens_are_counted(tmp_path: Pat
     )
     assert value(scores) == 1.0
     assert value(scores, "prompt_tokens") == np.mean([len(str(question.prompt).split()) for question, _ in ASKED])
-    with pytest.raises(UserError, match="cannot be ranked"):
-        measure(tmp_path / "2", scripted(ranks), few(chains=True, scoring="rank"), data(tmp_path / "b", 4), data(tmp_path / "k", 9, 100))
+    with pytest.raises(ValidationError, match="cannot be ranked"):
+        FewShot(chains=True, scoring="rank")
     with pytest.raises(UserError, match="5 examples are to be shown, but 3"):
         measure(tmp_path / "3", scripted(ranks), few(), data(tmp_path / "c", 4), data(tmp_path / "l", 3, 100))
 

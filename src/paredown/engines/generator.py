@@ -150,7 +150,7 @@ class Generator:
 
         Raises:
             DataError: some were not answered; the error says how many were, and they are kept.
-            UserError: an option is empty.
+            UserError: an option is empty, or what answers does not say how likely options are.
         """
         sampling = sampling or Sampling()
         if any(not option for question in questions for option in question.options):
@@ -159,7 +159,7 @@ class Generator:
         distinct = dict(zip(keys, questions, strict=True))
         found = self._find(distinct)
         stored = set(found)
-        tray = _Tray(self, found, len(distinct))
+        tray = _Tray(self, found, distinct)
         try:
             while missing := [key for key in distinct if key not in found]:
                 with self.store.claimed(missing) as mine:
@@ -210,12 +210,17 @@ class Generator:
 class _Tray:
     """Stores what arrives, and shows how far it is."""
 
-    def __init__(self, generator: Generator, found: dict[bytes, Answer], total: int) -> None:
-        self.generator, self.found, self.total = generator, found, total
+    def __init__(self, generator: Generator, found: dict[bytes, Answer], distinct: dict[bytes, Question]) -> None:
+        self.generator, self.found, self.total = generator, found, len(distinct)
+        self.options = {key: len(question.options) for key, question in distinct.items()}  # how many log-probabilities are wanted
         self.keys: list[bytes] = []
         self.spent = 0.0
 
     def put(self, answers: Sequence[tuple[int, Answer]], stored: Callable[[], object] | None = None) -> None:
+        if any(len(answer.logprobs) != self.options[self.keys[number]] for number, answer in answers):
+            raise UserError(
+                "what answers gives no log-probabilities of options", where=self.generator.identity, todo="let it write its answers instead"
+            )
         if any(math.isnan(value) for _, answer in answers for value in answer.logprobs):
             raise DataError(
                 "the log-probability of an option is no number", where=self.generator.identity, todo="look at the model's weights"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from paredown.artifacts.corpus import Corpus
 from paredown.core.context import context
-from paredown.core.errors import UserError
 from paredown.core.strategy import Count, Strategy
 
 if TYPE_CHECKING:
@@ -44,18 +43,18 @@ class Episodes(Strategy):
     instruction: Annotated[str, Field(min_length=1)] = "Why?"  # that asks for a chain; few_shot's must be the same
     given: bool = False  # put what stands before the answer into the column `question`, so that the answer alone may be learned
 
-    def __call__(self) -> Corpus:
-        """Columns `id`, `text`, and with `given` `question`.
+    @model_validator(mode="after")
+    def _enough_things(self) -> Self:
+        if self.options > self.things:
+            raise ValueError(f"there are {self.things} things, too few for {self.options} options")
+        return self
 
-        Raises:
-            UserError: there are more options than things.
-        """
+    def __call__(self) -> Corpus:
+        """Columns `id`, `text`, and with `given` `question`."""
         import polars as pl
 
         from paredown.engines import episodes
 
-        if self.options > self.things:
-            raise UserError(f"there are {self.things} things, too few for {self.options} options", where="corpus.read.episodes.options")
         here = context()
         generator = here.generator("episodes")
         every = episodes.questions(self.topics)

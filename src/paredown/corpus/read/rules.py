@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from paredown.artifacts.example_split import ExampleSplit
 from paredown.artifacts.examples import Examples
 from paredown.core.context import context
-from paredown.core.errors import UserError
 from paredown.core.strategy import Count, Strategy
 
 
@@ -34,12 +33,19 @@ class Rules(Strategy):
     things: Annotated[int, Field(ge=2, le=10)] = 10  # that topics stand for
     options: Annotated[int, Field(ge=2, le=10)] = 4  # of each question, at most as many as things
 
-    def __call__(self) -> ExampleSplit:
-        """Columns `question`, `options` (the right one at a random place), `answer` and `topic`.
+    @model_validator(mode="after")
+    def _enough_of_them(self) -> Self:
+        from paredown.engines.episodes import questions
 
-        Raises:
-            UserError: there are not so many different questions, or more options than things.
-        """
+        wanted, most = self.known + self.asked, len(questions(self.topics))
+        if wanted > most:
+            raise ValueError(f"{wanted:,} questions are wanted, but {self.topics} topics give {most:,}")
+        if self.options > self.things:
+            raise ValueError(f"there are {self.things} things, too few for {self.options} options")
+        return self
+
+    def __call__(self) -> ExampleSplit:
+        """Columns `question`, `options` (the right one at a random place), `answer` and `topic`."""
         import polars as pl
 
         from paredown.engines import episodes
@@ -48,12 +54,6 @@ class Rules(Strategy):
         generator = here.generator("rules")
         world = episodes.World.drawn(self.topics, self.things, generator)
         every = episodes.questions(self.topics)
-        if self.known + self.asked > len(every):
-            raise UserError(
-                f"{self.known + self.asked:,} questions are wanted, but {self.topics} topics give {len(every):,}", where="corpus.read.rules"
-            )
-        if self.options > self.things:
-            raise UserError(f"there are {self.things} things, too few for {self.options} options", where="corpus.read.rules.options")
         rows = []
         for place in generator.permutation(len(every))[: self.known + self.asked].tolist():
             question, topic = every[place]
