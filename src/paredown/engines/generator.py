@@ -175,7 +175,7 @@ class Generator:
                     time.sleep(WAIT)
             tray.report()
         except PareError as error:
-            error.kept = error.kept or f"{len(found):,} of {len(distinct):,} answers, which are not asked for again"
+            error.kept = error.kept or (f"{len(found):,} of {len(distinct):,} answers, which are not asked for again" if found else "")
             raise
         finally:
             self._count(questions, found, stored)

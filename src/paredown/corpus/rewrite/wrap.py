@@ -89,6 +89,10 @@ class Wrap(Strategy):
     def _in_order(self) -> Self:
         if self.shortest >= self.longest:
             raise ValueError(f"shortest ({self.shortest}) must be below longest ({self.longest})")
+        if len(set(self.styles)) < len(self.styles):
+            raise ValueError("a style stands twice: its document would say everything twice")
+        if self.least_words > self.most_words:
+            raise ValueError(f"least_words ({self.least_words}) must be at most most_words ({self.most_words})")
         return self
 
     def __call__(self, corpus: Corpus, answerer: Model | Answerer) -> Rewritten:
