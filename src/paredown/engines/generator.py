@@ -163,7 +163,7 @@ class Generator:
         try:
             while missing := [key for key in distinct if key not in found]:
                 with self.store.claimed(missing) as mine:
-                    found |= (late := self._find(missing))  # what another process asked for and got
+                    found |= (late := self._find({key: distinct[key] for key in missing}))  # what another process asked for and got
                     stored |= late.keys()
                     tray.keys = [key for key in missing if key in mine and key not in found]
                     if tray.keys:
@@ -181,8 +181,10 @@ class Generator:
             self._count(questions, found, stored)
         return [found[key] for key in keys]
 
-    def _find(self, keys: Iterable[bytes]) -> dict[bytes, Answer]:
-        return {key: Answer(**stored) for key, stored in self.store.find(keys).items()}
+    def _find(self, questions: dict[bytes, Question]) -> dict[bytes, Answer]:
+        """Stored answers; not those that lack a log-probability of an option."""
+        found = {key: Answer(**stored) for key, stored in self.store.find(questions).items()}
+        return {key: answer for key, answer in found.items() if len(answer.logprobs) == len(questions[key].options)}
 
     def _count(self, questions: Sequence[Question], found: dict[bytes, Answer], stored: set[bytes]) -> None:
         """Charge the step for each answer that it has not been charged for."""
