@@ -145,6 +145,12 @@ class Generator:
         """What answers: the hash of a local model's files, or a server's address and the model's name there."""
         return self.backend.identity
 
+    @property
+    def cut(self) -> str:
+        """What a measurement must not keep to itself: that prompts were longer than what answers can read."""
+        lost = self.usage.cut_tokens
+        return f"; {lost:,} tokens at the beginnings of prompts did not fit into the model's context" if lost else ""
+
     def answer(self, questions: Sequence[Question], sampling: Sampling | None = None) -> list[Answer]:
         """The answers in the order of the questions; the same question is asked once.
 

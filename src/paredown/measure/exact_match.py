@@ -75,7 +75,7 @@ class ExactMatch(Strategy):
             raise DataError("there is no question", where=str(examples.path))
         with opened(answerer) as generator:
             answers = generator.answer([Question(text) for text in frame[self.question]], Sampling(self.new_tokens, stop=self.stop))
-            identity = generator.identity
+            identity, cut_off = generator.identity, generator.cut
         right = [float(normalised(a.text) == normalised(gold)) for a, gold in zip(answers, frame[self.answer], strict=True)]
         cut = [float(answer.finish == "length") for answer in answers]
         count = frame.height
@@ -88,5 +88,5 @@ class ExactMatch(Strategy):
             for name, of in (("exact_match", right), ("unfinished", cut))
             for place, value in enumerate(of)
         ]
-        here.says = f"{sum(right) / count:.1%} of {count:,} answers right"
+        here.says = f"{sum(right) / count:.1%} of {count:,} answers right{cut_off}"
         return Scores.write(here.output("scores"), rows, pl.DataFrame(items))
