@@ -39,6 +39,16 @@ def test_columns_and_rows_are_kept_in_their_order(tmp_path):
     assert names(made(tmp_path / "most", Cells(most=2), data)) == [["body age", "pulse"]]
 
 
+def test_a_name_with_brackets_names_its_column(tmp_path):
+    column = Column("iron [mg/l]", "num")
+    data = write_table(
+        tmp_path / "table", pl.DataFrame({"iron [mg/l]": [1.0, 2.0], "m": [3.0, 4.0]}), pl.Series([0, 1]),
+        (Table("water", (column, Column("m", "num"))),),
+    )  # fmt: skip
+    assert names(made(tmp_path / "a", Cells(columns=("iron [mg/l]",)), data)) == [["iron [mg/l]"]]
+    assert names(made(tmp_path / "b", Cells(columns=("[m]",)), data)) == [["m"]], "a pattern is one still"
+
+
 def test_what_cannot_be_kept_is_named(tmp_path):
     data = tiny_tables.mixed(tmp_path / "table")
     with pytest.raises(UserError, match="no column 'smoke'") as caught:

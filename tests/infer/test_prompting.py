@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import tiny_models
 import torch
+from pydantic import ValidationError
 from scripted import ASKED, scripted
 
 from paredown.artifacts.examples import Examples
@@ -23,6 +24,7 @@ from paredown.engines import choosing
 from paredown.engines.embedder import opened
 from paredown.engines.generator import Question, Sampling
 from paredown.infer.answerers.partial import Partial, total
+from paredown.infer.prompting.few_shot import FewShot
 from paredown.measure.choices import Choices
 
 KINDS = ("fruit", "metal", "river", "bird")
@@ -258,8 +260,8 @@ def test_ranking_takes_the_likeliest_letter_and_tokens_are_counted(tmp_path: Pat
     )
     assert value(scores) == 1.0
     assert value(scores, "prompt_tokens") == np.mean([len(str(question.prompt).split()) for question, _ in ASKED])
-    with pytest.raises(UserError, match="cannot be ranked"):
-        measure(tmp_path / "2", scripted(ranks), few(chains=True, scoring="rank"), data(tmp_path / "b", 4), data(tmp_path / "k", 9, 100))
+    with pytest.raises(ValidationError, match="cannot be ranked"):
+        FewShot(chains=True, scoring="rank")
     with pytest.raises(UserError, match="5 examples are to be shown, but 3"):
         measure(tmp_path / "3", scripted(ranks), few(), data(tmp_path / "c", 4), data(tmp_path / "l", 3, 100))
 

@@ -17,7 +17,17 @@ from paredown.measure.exact_match import ExactMatch, normalised
 
 @pytest.mark.parametrize(
     ("text", "left"),
-    [("The  Cat.", "cat"), (" an apple, a day ", "apple day"), ("another", "another"), ("U.S.A.", "usa"), ("the", ""), ("Äpfel!", "äpfel")],
+    [
+        ("The  Cat.", "cat"),
+        (" an apple, a day ", "apple day"),
+        ("another", "another"),
+        ("U.S.A.", "usa"),
+        ("Äpfel!", "äpfel"),
+        ("the", "the"),
+        (" A.", "a"),
+        (" - ", "-"),
+        (" \n", ""),
+    ],
 )
 def test_what_makes_no_difference(text: str, left: str) -> None:
     assert normalised(text) == left
@@ -41,6 +51,12 @@ def test_every_question_counts_once(tmp_path: Path) -> None:
     assert items.filter(metric="exact_match")["value"].to_list() == [1.0, 1.0, 0.0, 0.0]
     assert {sampling.stop for _, sampling in ASKED} == {("\n", ".")}
     assert {sampling.temperature for _, sampling in ASKED} == {0.0}
+
+
+def test_an_option_called_a_is_no_empty_answer(tmp_path: Path) -> None:
+    said = {"first": "A", "second": "", "third": "the", "fourth": "..."}
+    found, _ = measured(tmp_path, lambda question, _: said[question.prompt], {"question": list(said), "answer": ["A"] * 4})
+    assert found["exact_match"] == 0.25
 
 
 def test_mistakes(tmp_path: Path) -> None:

@@ -177,6 +177,12 @@ def test_more_goes_from_a_block_that_changes_nothing(tmp_path):
     assert even.config["intermediate_size"] == 24
 
 
+def test_multiples_that_would_remove_nothing_are_refused(tmp_path):
+    model, tokens = tiny_models.model(tmp_path / "model", "llama"), tiny_models.tokens(tmp_path / "tokens", TEXTS)
+    with pytest.raises(UserError, match="nothing would be removed: blocks have 48 channels, too few for multiples of 128"):
+        Cfsp(sparsity=0.5, multiple_of=128, **CALIBRATED)(model, tokens)
+
+
 def test_widths_are_multiples_and_nothing_removed_is_the_same_file(tmp_path):
     model, tokens = tiny_models.model(tmp_path / "model", "llama"), tiny_models.tokens(tmp_path / "tokens", TEXTS)
     small = Cfsp(sparsity=0.4, steepness=40, multiple_of=8, **CALIBRATED)(model, tokens)

@@ -52,7 +52,7 @@ class Corpus(Artifact):
         try:
             return polars.read_parquet(path, columns=list(columns) if columns else None)
         except (polars.exceptions.PolarsError, OSError) as error:
-            raise DataError(f"Corpus: {name} cannot be read: {error}", where=str(path)) from None
+            raise DataError(f"Corpus: {name} cannot be read: {str(error).splitlines()[0]}", where=str(path)) from None
 
     def frames(self, columns: Sequence[str] | None = None) -> Iterator[polars.DataFrame]:
         """The shards one after another; memory holds one."""

@@ -7,6 +7,7 @@ for each column of the table (missing cells are null), `table` says which of sev
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -108,3 +109,17 @@ def vocabulary_size(tokenizer: str) -> int:
 def tokenizer_text(holder: Artifact) -> str:
     """The text of the `tokenizer.json` in an artifact's folder; empty where there is none."""
     return holder.file("tokenizer.json").read_text() if (holder.path / "tokenizer.json").exists() else ""
+
+
+def same_labels(tables: Sequence[Table], where: str) -> None:
+    """Refuse tables whose labels mean different things.
+
+    Raises:
+        UserError: it names two of them.
+    """
+    for table in tables[1:]:
+        if table.labels != tables[0].labels:
+            said = [f"{t.name} has {', '.join(t.labels) or 'numbers'}" for t in (tables[0], table)]
+            raise UserError(
+                f"the tables have different labels: {said[0]}; {said[1]}", where=where, todo="learn from one of them, or without labels"
+            )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import textwrap
 from typing import Annotated, Any
 
@@ -74,7 +76,20 @@ def _default(source: str) -> str:
     """Source text of a default as one would write it in a recipe."""
     if "build(" in source:
         return source.partition("build(")[2].split(")")[0].strip("'\"")
-    return source.strip("'\"")
+    try:
+        value = ast.literal_eval(source)
+    except (ValueError, SyntaxError):
+        return source
+    return _written(value)
+
+
+def _written(value: Any) -> str:
+    """A value in YAML."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, str):
+        return value if value and value.isprintable() else json.dumps(value)
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _row(label: str, text: str, hang: int = 0) -> None:

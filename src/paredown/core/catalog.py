@@ -133,7 +133,7 @@ def _read(name: str, path: Path, module: str) -> Entry:
     wanted = path.stem.replace("_", "")
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name.lower() == wanted:
-            return _card(name, path, module, node, source)
+            return _card(name, path, module, node, source, _constants(tree))
     return Entry(name, path, broken=f"holds no class named like the file ({path.stem})", module=module)
 
 
@@ -141,7 +141,12 @@ def entries() -> list[Entry]:
     return [entry(name) for name in paths()]
 
 
-def _card(name: str, path: Path, module: str, node: ast.ClassDef, source: bytes) -> Entry:
+def _constants(tree: ast.Module) -> dict[str, ast.expr]:
+    """What a module calls by a name of its own, such as the text of a default."""
+    return {item.targets[0].id: item.value for item in tree.body if isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name)}
+
+
+def _card(name: str, path: Path, module: str, node: ast.ClassDef, source: bytes, named: dict[str, ast.expr]) -> Entry:
     doc = ast.get_docstring(node) or ""
     pieces = _SECTION.split(doc)
     sections = {key: " ".join(text.split()) for key, text in zip(pieces[1::2], pieces[2::2], strict=True)}
@@ -156,7 +161,8 @@ def _card(name: str, path: Path, module: str, node: ast.ClassDef, source: bytes)
             if annotation.startswith("ClassVar"):
                 constants[item.target.id] = _literal(item.value)
                 continue
-            default = ast.unparse(item.value) if item.value is not None else None
+            value = named.get(item.value.id, item.value) if isinstance(item.value, ast.Name) else item.value
+            default = ast.unparse(value) if value is not None else None
             comment = _comment(lines[(item.end_lineno or 1) - 1][item.end_col_offset or 0 :]) or _comment_above(item.lineno, lines)
             knobs.append(Knob(item.target.id, annotation, default, comment))
         elif isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
@@ -164,8 +170,8 @@ def _card(name: str, path: Path, module: str, node: ast.ClassDef, source: bytes)
         elif isinstance(item, ast.FunctionDef) and item.name == "__call__":
             arguments = item.args.args[1:] + item.args.kwonlyargs
             defaults = [None] * (len(item.args.args) - 1 - len(item.args.defaults)) + list(item.args.defaults) + list(item.args.kw_defaults)
-            for argument, value in zip(arguments, defaults, strict=True):
-                inputs.append((argument.arg, ast.unparse(argument.annotation) if argument.annotation else "", value is None))
+            for argument, given in zip(arguments, defaults, strict=True):
+                inputs.append((argument.arg, ast.unparse(argument.annotation) if argument.annotation else "", given is None))
             result = ast.unparse(item.returns) if item.returns else ""
     return Entry(
         name=name,

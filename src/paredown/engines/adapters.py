@@ -210,7 +210,11 @@ def _layer(module: nn.Module, name: str) -> Any:
     if type(child) in PLAIN:
         raise UserError(f"{name} has an adapter already", todo="let one hook only put adapters into it")
     if type(child) not in ADAPTED or isinstance(child, nn.Embedding):
-        raise UserError(f"{name} is a {type(child).__name__}, not a plain linear layer: it takes no adapter", where=name)
+        raise UserError(
+            f"{name} is a {type(child).__name__}, not a plain linear layer: it takes no adapter",
+            where=name,
+            todo="name the layers that shall have one",
+        )
     return child
 
 

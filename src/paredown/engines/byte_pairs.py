@@ -117,6 +117,9 @@ def _documents(
     done = 0
     columns = [given, "text"] if given else ["text"]
     for frame in corpus.frames(["id", *columns]):
+        if given and frame[given].null_count():
+            where = str(frame["id"][int(frame[given].is_null().arg_max() or 0)])
+            raise DataError(f"{given} of a document is missing", where=f"document {where}", todo="leave such documents out")
         rows = list(zip(*(frame[name] for name in columns), strict=True))
         ids = encoded((piece for row in rows for text in row for piece in pieces(text)), fast)
         for row in rows:

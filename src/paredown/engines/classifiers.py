@@ -13,11 +13,12 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from paredown.artifacts.examples import Examples
+from paredown.artifacts.tables import same_labels
 from paredown.core.context import context
 from paredown.core.errors import DataError, UserError
 from paredown.engines.batches import example_rows, on_device
 from paredown.engines.flops import Flops
-from paredown.engines.table_rows import TableRows, same_labels
+from paredown.engines.table_rows import TableRows
 
 ROW = "row"  # column of a batch: the place of each of its rows among all
 SPAN = "label_span"  # entry of a batch: its lowest and highest label as plain numbers, since asking a device for them would wait
@@ -85,10 +86,12 @@ def logits(module: nn.Module, batch: dict[str, Any]) -> Tensor:
     """Scores (rows, labels) of a batch; modules that are not of transformers take the values as their one argument, or what they say that they read.
 
     Raises:
-        UserError: the model does not take such rows, or has no score for a label of the batch.
+        UserError: the model does not take such rows, or has no score for labels or for one of the batch.
     """
     inner = getattr(module, "module", module)  # behind a wrapper for several processes
     if hasattr(inner, "reads"):
+        if not hasattr(inner.head, "linear"):
+            raise UserError(f"{type(inner).__name__} projects rows and scores no labels", todo="put tune.new_head before, or set classes")
         return fitting(module(**entries(inner, batch)), batch)
     column, values = inputs(batch)
     if isinstance(inner, PreTrainedModel):

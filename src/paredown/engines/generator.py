@@ -145,12 +145,18 @@ class Generator:
         """What answers: the hash of a local model's files, or a server's address and the model's name there."""
         return self.backend.identity
 
+    @property
+    def cut(self) -> str:
+        """What a measurement must not keep to itself: that prompts were longer than what answers can read."""
+        lost = self.usage.cut_tokens
+        return f"; {lost:,} tokens at the beginnings of prompts did not fit into the model's context" if lost else ""
+
     def answer(self, questions: Sequence[Question], sampling: Sampling | None = None) -> list[Answer]:
         """The answers in the order of the questions; the same question is asked once.
 
         Raises:
             DataError: some were not answered; the error says how many were, and they are kept.
-            UserError: an option is empty.
+            UserError: an option is empty, or what answers does not say how likely options are.
         """
         sampling = sampling or Sampling()
         if any(not option for question in questions for option in question.options):
@@ -159,11 +165,11 @@ class Generator:
         distinct = dict(zip(keys, questions, strict=True))
         found = self._find(distinct)
         stored = set(found)
-        tray = _Tray(self, found, len(distinct))
+        tray = _Tray(self, found, distinct)
         try:
             while missing := [key for key in distinct if key not in found]:
                 with self.store.claimed(missing) as mine:
-                    found |= (late := self._find(missing))  # what another process asked for and got
+                    found |= (late := self._find({key: distinct[key] for key in missing}))  # what another process asked for and got
                     stored |= late.keys()
                     tray.keys = [key for key in missing if key in mine and key not in found]
                     if tray.keys:
@@ -175,14 +181,16 @@ class Generator:
                     time.sleep(WAIT)
             tray.report()
         except PareError as error:
-            error.kept = error.kept or f"{len(found):,} of {len(distinct):,} answers, which are not asked for again"
+            error.kept = error.kept or (f"{len(found):,} of {len(distinct):,} answers, which are not asked for again" if found else "")
             raise
         finally:
             self._count(questions, found, stored)
         return [found[key] for key in keys]
 
-    def _find(self, keys: Iterable[bytes]) -> dict[bytes, Answer]:
-        return {key: Answer(**stored) for key, stored in self.store.find(keys).items()}
+    def _find(self, questions: dict[bytes, Question]) -> dict[bytes, Answer]:
+        """Stored answers; not those that lack a log-probability of an option."""
+        found = {key: Answer(**stored) for key, stored in self.store.find(questions).items()}
+        return {key: answer for key, answer in found.items() if len(answer.logprobs) == len(questions[key].options)}
 
     def _count(self, questions: Sequence[Question], found: dict[bytes, Answer], stored: set[bytes]) -> None:
         """Charge the step for each answer that it has not been charged for."""
@@ -210,12 +218,17 @@ class Generator:
 class _Tray:
     """Stores what arrives, and shows how far it is."""
 
-    def __init__(self, generator: Generator, found: dict[bytes, Answer], total: int) -> None:
-        self.generator, self.found, self.total = generator, found, total
+    def __init__(self, generator: Generator, found: dict[bytes, Answer], distinct: dict[bytes, Question]) -> None:
+        self.generator, self.found, self.total = generator, found, len(distinct)
+        self.options = {key: len(question.options) for key, question in distinct.items()}  # how many log-probabilities are wanted
         self.keys: list[bytes] = []
         self.spent = 0.0
 
     def put(self, answers: Sequence[tuple[int, Answer]], stored: Callable[[], object] | None = None) -> None:
+        if any(len(answer.logprobs) != self.options[self.keys[number]] for number, answer in answers):
+            raise UserError(
+                "what answers gives no log-probabilities of options", where=self.generator.identity, todo="let it write its answers instead"
+            )
         if any(math.isnan(value) for _, answer in answers for value in answer.logprobs):
             raise DataError(
                 "the log-probability of an option is no number", where=self.generator.identity, todo="look at the model's weights"

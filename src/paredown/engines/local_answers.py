@@ -69,7 +69,7 @@ class LocalModel:
         from paredown.engines import scoring
 
         module = scoring.load(self.model, self.precision)
-        if not hasattr(module, "get_input_embeddings"):
+        if not hasattr(module, "get_input_embeddings") or not hasattr(module, "config"):
             raise UserError(f"{type(module).__name__} is no language model: it cannot answer questions", where=str(self.model.path))
         return module
 

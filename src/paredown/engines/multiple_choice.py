@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import polars as pl
 
 from paredown.core.errors import DataError, UserError
 from paredown.engines.generator import Question, Sampling
@@ -33,7 +34,7 @@ def items(examples: Examples, fields: Sequence[str], answer: str, options: Seque
     """The rows of Examples as items. `options` are the same for all rows, or name a column of lists of text.
 
     Raises:
-        UserError: a column is missing.
+        UserError: a column is missing, or that of the options holds no lists.
         DataError: there is no row, a value is missing, or an answer is none of its options.
     """
     frame = examples.frame()
@@ -43,13 +44,19 @@ def items(examples: Examples, fields: Sequence[str], answer: str, options: Seque
             raise UserError(f"the examples have no column {name}", where=str(examples.path), todo=f"there is {', '.join(frame.columns)}")
     if not frame.height:
         raise DataError("there is no example to ask about", where=str(examples.path))
+    if isinstance(options, str) and options and frame.schema[options].base_type() not in (pl.List, pl.Array):
+        raise UserError(
+            f"the column {options} holds no lists of options", where=str(examples.path), todo="options: [...] are those of all rows"
+        )
     found = []
     for number, row in enumerate(frame.select(list(dict.fromkeys(wanted))).iter_rows(named=True)):
         if any(value is None for value in row.values()):
             missing = next(name for name, value in row.items() if value is None)
             raise DataError(f"{missing} of example {number:,} is missing", where=str(examples.path))
-        choices = tuple(str(o) for o in (row[options] if isinstance(options, str) and options else options))
-        gold = str(row[answer])
+        named = row[options] if isinstance(options, str) and options else options
+        choices, gold = tuple(str(o) for o in named), str(row[answer])
+        if any(o is None for o in named):
+            raise DataError(f"an option of example {number:,} is missing", where=str(examples.path))
         if choices and gold not in choices:
             raise DataError(
                 f"the answer of example {number:,}, {gold!r}, is none of its options", where=str(examples.path), todo=", ".join(choices)

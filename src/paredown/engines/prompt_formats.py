@@ -44,8 +44,11 @@ def shape_of(fields: Sequence[str], answer: str, descriptors: Sequence[str], opt
     """What the prompts of a task with these columns are made of; columns' names describe them where `descriptors` are empty.
 
     Raises:
-        ValueError: there are descriptors, but not one for each field and the answer, or options are to be enumerated that are not there.
+        ValueError: the answer is one of the fields, there are descriptors, but not one for each field and the answer, or options are to be
+            enumerated that are not there.
     """
+    if answer in fields:
+        raise ValueError(f"{answer} is the answer: as one of the fields it would stand in its own question")
     if enumerated and not options:
         raise ValueError("enumerate_options needs options")
     if descriptors and len(descriptors) != len(fields) + 1:

@@ -67,6 +67,17 @@ def load(model: Model, precision: str = "stored") -> PreTrainedModel:
     return ready
 
 
+def context_of(module: Any) -> int:
+    """Most tokens that a module takes.
+
+    Raises:
+        UserError: it is a network of our own, which reads no text.
+    """
+    if not hasattr(module, "config"):
+        raise UserError(f"{type(module).__name__} is no language model: it reads no text", todo="measure.accuracy takes a classifier")
+    return context_length(module.config)
+
+
 def context_length(config: Any) -> int:
     """Most tokens that a model of this configuration takes; 2048 where it names no bound."""
     text = config.get_text_config() if hasattr(config, "get_text_config") else config

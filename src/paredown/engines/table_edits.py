@@ -17,6 +17,11 @@ from paredown.core.errors import UserError
 from paredown.core.wording import did_you_mean
 
 
+def _named(name: str, pattern: str) -> bool:
+    """Whether a pattern means a column: by its very name, as names may hold brackets, or as a pattern."""
+    return name == pattern or fnmatchcase(name, pattern)
+
+
 def kept_columns(examples: Examples, patterns: Sequence[str], most: int, *, shared: bool) -> list[str]:
     """Names of the columns that a pattern names, in their order; with `shared` only those of all tables that have rows.
 
@@ -26,9 +31,9 @@ def kept_columns(examples: Examples, patterns: Sequence[str], most: int, *, shar
     tables = tables_of(examples)
     names = list(dict.fromkeys(column.name for table in tables for column in table.columns))
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
+        if not any(_named(name, pattern) for name in names):
             raise UserError(f"there is no column {pattern!r}", where="columns", todo=did_you_mean(pattern, names))
-    kept = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    kept = [name for name in names if any(_named(name, pattern) for pattern in patterns)]
     if shared:
         sets = [{column.name for column in table.columns} for table in tables]
         kept = [name for name in kept if all(name in own for own in sets)]

@@ -81,7 +81,7 @@ def labelled(frame: pl.DataFrame, target: str, where: str) -> tuple[pl.DataFrame
 
     Raises:
         UserError: there is no such column.
-        DataError: no row has a label, or all have the same.
+        DataError: no row has a label, all have the same, or one is infinite.
     """
     if target not in frame.columns:
         raise UserError(
@@ -98,6 +98,8 @@ def labelled(frame: pl.DataFrame, target: str, where: str) -> tuple[pl.DataFrame
         context().drop("no_label", missing)
     frame = frame.filter(known)
     values = frame[target]
+    if values.dtype.is_float() and not values.is_finite().all():
+        raise DataError(f"the label {target} is infinite in a row", where=where, todo="mend the rows, or leave their label empty")
     if values.dtype.is_float() and (values == values.round()).all():
         values = values.cast(pl.Int64)
     elif values.dtype.is_float():
@@ -119,13 +121,17 @@ def typed(frame: pl.DataFrame, declared: dict[str, Kind], where: str) -> tuple[p
 
     Raises:
         UserError: a declared column does not exist.
-        DataError: a cell is not what was declared, a number is infinite, or a column holds nothing.
+        DataError: a cell is not what was declared, a number is infinite, or a column holds nothing or has no name.
     """
     for name in declared:
         if name not in frame.columns:
             raise UserError(f"there is no column {name!r}", where="columns", todo=did_you_mean(name, frame.columns))
     if not frame.width:
         raise DataError("a table needs at least one column beside its labels", where=where)
+    if "" in frame.columns:  # numbers of rows, most often, as pandas writes them
+        raise DataError(
+            f"column {frame.columns.index('') + 1} of the table has no name", where=where, todo='name it, or leave it out: drop: [""]'
+        )
     found, kinds = [], {}
     for values in frame:
         if values.dtype.is_float():
@@ -242,7 +248,12 @@ def write(
     here = context()
     sides = [cells] if out is None else [cells.filter(~out), cells.filter(out)]
     if not all(side.height for side in sides):
-        raise DataError(f"{cells.height:,} rows are too few to hold some out", where=name, todo="change held_out, or read more")
+        different = len(np.unique(marks(cells)))
+        raise DataError(
+            f"{cells.height:,} rows ({different:,} different ones with {labels.n_unique():,} labels) are too few to hold some out of each label",
+            where=name,
+            todo="change held_out, read more, or name another target",
+        )
     table = Table(name, scaled(sides[0], kinds, scaling, name), tuple(names))
     which = [labels] if out is None else [labels.filter(~out), labels.filter(out)]
     if which[0].n_unique() < 2:

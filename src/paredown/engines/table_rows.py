@@ -19,7 +19,7 @@ import polars as pl
 
 from paredown.artifacts.examples import Examples
 from paredown.artifacts.model import Model
-from paredown.artifacts.tables import Column, Table, cells_of, tables_of, tokenizer_text
+from paredown.artifacts.tables import Column, cells_of, tables_of, tokenizer_text
 from paredown.core.errors import DataError, UserError
 from paredown.engines.words import PAD, Words, padded
 
@@ -186,17 +186,3 @@ def check_words(module: Any, model: Any, examples: Examples) -> None:
 def vocabulary(holder: Model | Examples) -> Any:
     """Word to id, as it lies in the folder."""
     return holder.read_json("tokenizer.json")["model"]["vocab"]
-
-
-def same_labels(tables: Sequence[Table], where: str) -> None:
-    """Refuse tables whose labels mean different things.
-
-    Raises:
-        UserError: it names two of them.
-    """
-    for table in tables[1:]:
-        if table.labels != tables[0].labels:
-            said = [f"{t.name} has {', '.join(t.labels) or 'numbers'}" for t in (tables[0], table)]
-            raise UserError(
-                f"the tables have different labels: {said[0]}; {said[1]}", where=where, todo="learn from one of them, or without labels"
-            )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import Field
 
 from paredown.artifacts.examples import Examples
 from paredown.artifacts.scores import Scores
@@ -28,7 +30,7 @@ class Boosting(Strategy):
 
     trees: Count = 100  # boosting iterations
     learning_rate: Positive = 0.1  # weight of each tree
-    leaves: Count = 31  # most leaves of a tree
+    leaves: Annotated[int, Field(ge=2)] = 31  # most leaves of a tree
     least: Count = 20  # rows that a leaf must hold
 
     def __call__(self, train: Examples, examples: Examples) -> Scores:

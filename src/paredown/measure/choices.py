@@ -57,7 +57,7 @@ class Choices(Strategy):
             meter = choosing.Meter(generator, asked)
             chooser = self.prompting.open(solved, meter.ask, here.generator("prompting"))
             chosen = chooser.choose(asked, [choosing.same(item) for item in asked], 0)
-            usage = generator.usage
+            usage, cut = generator.usage, generator.cut
         right = [float(choice == item.gold) for choice, item in zip(chosen, asked, strict=True)]
         unread = [float(choice is None) for choice in chosen]
         count, seed = len(asked), here.seed or 0
@@ -75,5 +75,5 @@ class Choices(Strategy):
             for place, value in enumerate(of)
         ]
         here.facts["questions"] = count
-        here.says = f"{sum(right) / count:.1%} of {count:,} questions right"
+        here.says = f"{sum(right) / count:.1%} of {count:,} questions right{cut}"
         return Scores.write(here.output("scores"), rows, pl.DataFrame(items))

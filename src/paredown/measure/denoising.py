@@ -68,7 +68,7 @@ class Denoising(Strategy):
         texts = tokens.ids[numbers[:, None] * self.length + np.arange(self.length)].astype(np.int64)
         known, scores, items, worst, total = encoder_decoders.modes(module), [], [], 0.0, 0.0
         for metric, (family, found) in self._tasks(texts, tokens, known).items():
-            most = scoring.context_length(module.config)
+            most = scoring.context_of(module)
             if int(found.read.max()) > most and not encoder_decoders.is_encoder_decoder(module):
                 raise UserError(f"chunks of {self.length} tokens do not fit: the model's context is {most:,}", todo="make length smaller")
             judged = infilling.judge(module, found, self.batch, tokens.end_of_text, marks)

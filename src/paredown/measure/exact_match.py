@@ -21,14 +21,21 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalised(text: str) -> str:
-    """Small letters, without punctuation, articles and more than one space: what SQuAD's evaluation compares."""
-    return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
+    """Small letters, without punctuation, articles and more than one space: what SQuAD's evaluation compares.
+
+    Where nothing would be left, as of an option called A, articles stay, and then punctuation; SQuAD's evaluation takes all such for equal.
+    """
+    small = text.lower()
+    bare = small.translate(PUNCTUATION)
+    found = (" ".join(kept.split()) for kept in (ARTICLES.sub(" ", bare), bare, small))
+    return next(filter(None, found), "")
 
 
 class ExactMatch(Strategy):
     """Measure the share of questions whose greedy answer is the right one, word for word.
 
-    An answer is what is written up to the first of the `stop` texts; small letters, punctuation and articles make no difference.
+    An answer is what is written up to the first of the `stop` texts; small letters, punctuation and articles make no difference
+    beside other words.
 
     Source: Rajpurkar et al. 2016, arXiv 1606.05250, section 6.1 (exact match and its normalisation).
     Costs: one pass over the questions and one forward pass for each new token.
@@ -68,7 +75,7 @@ class ExactMatch(Strategy):
             raise DataError("there is no question", where=str(examples.path))
         with opened(answerer) as generator:
             answers = generator.answer([Question(text) for text in frame[self.question]], Sampling(self.new_tokens, stop=self.stop))
-            identity = generator.identity
+            identity, cut_off = generator.identity, generator.cut
         right = [float(normalised(a.text) == normalised(gold)) for a, gold in zip(answers, frame[self.answer], strict=True)]
         cut = [float(answer.finish == "length") for answer in answers]
         count = frame.height
@@ -81,5 +88,5 @@ class ExactMatch(Strategy):
             for name, of in (("exact_match", right), ("unfinished", cut))
             for place, value in enumerate(of)
         ]
-        here.says = f"{sum(right) / count:.1%} of {count:,} answers right"
+        here.says = f"{sum(right) / count:.1%} of {count:,} answers right{cut_off}"
         return Scores.write(here.output("scores"), rows, pl.DataFrame(items))

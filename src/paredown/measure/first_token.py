@@ -75,7 +75,7 @@ class FirstToken(Strategy):
         from paredown.engines import prefill_runs, scoring
 
         module = scoring.load(model, self.precision)
-        most = scoring.context_length(module.config)
+        most = scoring.context_of(module)
         if self.longest + self.new_tokens > most:
             raise UserError(
                 f"prompts of {self.longest:,} and {self.new_tokens:,} new tokens do not fit: the model's context is {most:,}",

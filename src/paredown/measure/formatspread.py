@@ -115,7 +115,7 @@ class Formatspread(Strategy):
             whole = {0: first} | {arm: float(right(arm).mean()) for arm in (found.best, found.worst)}
         best, worst = max(whole, key=whole.__getitem__), min(whole, key=whole.__getitem__)
         here.facts.update(best_format=dataclasses.asdict(chosen[best]), worst_format=dataclasses.asdict(chosen[worst]))
-        here.says = f"{whole[worst]:.1%} to {whole[best]:.1%} over {len(chosen):,} formats"
+        here.says = f"{whole[worst]:.1%} to {whole[best]:.1%} over {len(chosen):,} formats{generator.cut}"
         measured = {
             "spread": whole[best] - whole[worst],
             "best_accuracy": whole[best],

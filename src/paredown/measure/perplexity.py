@@ -53,7 +53,7 @@ class Perplexity(Strategy):
 
         module = scoring.load(model, self.precision)
         encoder_decoders.refuse(module, "perplexity", todo="measure.denoising measures both kinds")
-        most = scoring.context_length(module.config)
+        most = scoring.context_of(module)
         length = self.length or min(most, 2048)
         stride = self.stride or max(1, length // 2)
         if length > most:

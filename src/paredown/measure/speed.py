@@ -49,7 +49,7 @@ class Speed(Strategy):
 
         module = scoring.load(model, self.precision)
         encoder_decoders.refuse(module, "the speed of reading a prompt and writing after it")
-        most = scoring.context_length(module.config)
+        most = scoring.context_of(module)
         length = self.length or max(1, min(512, most // 2))
         new = self.new_tokens or max(2, min(64, most // 4))
         if length + new > most:

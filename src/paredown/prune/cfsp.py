@@ -11,6 +11,7 @@ from pydantic import Field
 from paredown.artifacts.model import Model
 from paredown.artifacts.tokens import Tokens
 from paredown.core.context import context
+from paredown.core.errors import UserError
 from paredown.core.strategy import Count, Positive, Share, Strategy
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ class Cfsp(Strategy):
 
         Raises:
             DataError: a weight or an input is NaN or infinite, the checkpoint is a pickle, or there are no tokens.
-            UserError: the model has no feed-forward channels that can be removed, or the tokens are of another vocabulary.
+            UserError: the model has no feed-forward channels that can be removed, the tokens are of another vocabulary, or nothing would be
+                removed in such multiples.
         """
         import torch
 
@@ -113,6 +115,12 @@ class Cfsp(Strategy):
         sizes = [group.units for group in units.groups]
         wanted = [size * part for size, part in zip(sizes, shares, strict=True)]
         kept = allocation.apportioned(wanted, sizes, sum(sizes) - share(sum(sizes), self.sparsity), self.multiple_of)
+        if sum(kept) == sum(sizes) and share(sum(sizes), self.sparsity):
+            raise UserError(
+                f"nothing would be removed: blocks have {max(sizes):,} channels, too few for multiples of {self.multiple_of:,}",
+                where="prune.cfsp.multiple_of",
+                todo="lower multiple_of",
+            )
         rows = [allocation.best(torch.tensor(noted["channels"]), count) for noted, count in zip(notes, kept, strict=True)]
         report = [{"importance": value, "share": part} for value, part in zip(importance, shares, strict=True)]
         return removal.take(model, [units], [rows], uniform=self.uniform, report=report)

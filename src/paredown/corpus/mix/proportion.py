@@ -40,12 +40,14 @@ class Proportion(Strategy):
     def __call__(self, corpora: tuple[Corpus, ...], tokenizer: Tokenizer | None = None) -> Corpus:
         """
         Raises:
-            UserError: there are more or fewer shares than corpora, or not so much text.
+            UserError: there is no corpus, more or fewer shares than corpora, or not so much text.
             DataError: a corpus holds no text.
         """
         import numpy
 
         here = context()
+        if not corpora:
+            raise UserError("there is no corpus to mix", where="corpora")
         shares = numpy.array(self.shares or [1.0] * len(corpora))
         if len(shares) != len(corpora):
             raise UserError(f"{len(shares)} shares for {len(corpora)} corpora", where="corpus.mix.proportion.shares")

@@ -51,7 +51,7 @@ class Arithmetic(Strategy):
     seeded: ClassVar[bool] = True
 
     documents: Count = 1000  # how many
-    kinds: dict[Kind, Annotated[float, Field(gt=0)]] = {
+    kinds: Annotated[dict[Kind, Annotated[float, Field(gt=0)]], Field(min_length=1)] = {
         "single": 1,
         "carries": 1,
         "product": 1,

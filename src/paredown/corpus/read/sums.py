@@ -8,7 +8,7 @@ from pydantic import Field
 
 from paredown.artifacts.examples import Examples
 from paredown.core.context import context
-from paredown.core.strategy import Count, Strategy
+from paredown.core.strategy import Strategy
 
 
 class Sums(Strategy):
@@ -23,7 +23,7 @@ class Sums(Strategy):
     systems: ClassVar[tuple[int, ...]] = (89,)
     seeded: ClassVar[bool] = True
 
-    count: Count = 1000  # how many
+    count: Annotated[int, Field(ge=1, le=8_000_000)] = 1000  # how many
     options: Annotated[int, Field(ge=2, le=10)] = 4  # of each
 
     def __call__(self) -> Examples:

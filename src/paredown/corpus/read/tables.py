@@ -41,6 +41,8 @@ class Tables(Strategy):
     def _one_source(self) -> Self:
         if bool(self.path) == bool(self.dataset):
             raise ValueError("give exactly one of path and dataset")
+        if self.target in (*self.columns, *self.drop):
+            raise ValueError(f"{self.target} is the label (target): it stands in neither columns nor drop")
         return self
 
     def external(self) -> Any:

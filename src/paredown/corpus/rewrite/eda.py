@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import field_validator
+
 from paredown.artifacts.corpus import Corpus
 from paredown.core.context import context
 from paredown.core.strategy import Share, Strategy
@@ -43,6 +45,7 @@ class Eda(Strategy):
     Source: Wei and Zou 2019, arXiv 1901.11196, section 2 (random deletion, synonym replacement); a control in Maini et al. 2024, arXiv 2401.16380.
     Costs: one pass over the text.
     Control: none (it is a control; compare with the corpus read twice)
+    Not for: languages that put no space between words, or write vowels as signs of their own: a word is a run of letters here.
     """
 
     tags: ClassVar[tuple[str, ...]] = ("when-before", "what-data", "speedup-universal")
@@ -52,6 +55,14 @@ class Eda(Strategy):
     synonyms: dict[str, tuple[str, ...]] = {}  # a word in small letters to those that may stand for it
     replace: Share = 0.15  # share of the words that have synonyms which one replaces
     delete: Share = 0.15  # share of the words that are left out
+
+    @field_validator("synonyms")
+    @classmethod
+    def _are_met(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        never = next((word for word in value if word != word.lower() or not WORD.fullmatch(word)), None)
+        if never is not None:
+            raise ValueError(f"{never!r} would never be met: it must be one word in small letters")
+        return value
 
     def __call__(self, corpus: Corpus) -> Corpus:
         """Columns `id`, `text`, and `source`, the id of the document that each is from. One that would be left empty is left out."""

@@ -65,4 +65,6 @@ class NoisyLabels(Strategy):
         context().facts["wrong_labels"] = len(changed)
         context().says = f"{len(labels):,} examples, {len(changed):,} of them with a wrong label"
         frame = examples.frame()
-        return Examples.write(context().output("examples"), frame.with_columns(pl.Series("label", noisy).cast(frame["label"].dtype)))
+        return Examples.write(
+            context().output("examples"), frame.with_columns(pl.Series("label", noisy).cast(frame["label"].dtype)), examples
+        )

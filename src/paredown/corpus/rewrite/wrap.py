@@ -70,7 +70,8 @@ class Wrap(Strategy):
     Source: Maini et al. 2024, arXiv 2401.16380, section 3 (styles and prompts in substance), appendix (300 tokens a passage).
     Costs: writing about as many tokens as are read, for each style, at two FLOPs a weight of what writes.
     Control: none (the corpus itself, repeated, or more of it)
-    Not for: code and very short passages; a chat model answers them instead of rephrasing.
+    Not for: code and very short passages; a chat model answers them instead of rephrasing. Languages that put no space between words: words
+        are what spaces divide, so lower least_words there.
     """
 
     tags: ClassVar[tuple[str, ...]] = ("when-before", "what-data", "speedup-universal")
@@ -89,6 +90,10 @@ class Wrap(Strategy):
     def _in_order(self) -> Self:
         if self.shortest >= self.longest:
             raise ValueError(f"shortest ({self.shortest}) must be below longest ({self.longest})")
+        if len(set(self.styles)) < len(self.styles):
+            raise ValueError("a style stands twice: its document would say everything twice")
+        if self.least_words > self.most_words:
+            raise ValueError(f"least_words ({self.least_words}) must be at most most_words ({self.most_words})")
         return self
 
     def __call__(self, corpus: Corpus, answerer: Model | Answerer) -> Rewritten:

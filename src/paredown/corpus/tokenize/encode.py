@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import field_validator
+
 from paredown.artifacts.corpus import Corpus
 from paredown.artifacts.tokens import Tokenizer, Tokens
 from paredown.core.context import context
@@ -27,6 +29,13 @@ class Encode(Strategy):
     extras: ClassVar[tuple[str, ...]] = ("train",)
 
     given: str = ""  # column of the corpus whose text stands before and is not predicted; none: all is predicted
+
+    @field_validator("given")
+    @classmethod
+    def _stands_before(cls, value: str) -> str:
+        if value == "text":
+            raise ValueError("text is what is predicted: name the column that stands before it")
+        return value
 
     def __call__(self, corpus: Corpus, tokenizer: Tokenizer) -> Tokens:
         """

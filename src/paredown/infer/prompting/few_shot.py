@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from paredown.core.catalog import build
 from paredown.core.context import context
@@ -47,17 +47,23 @@ class FewShot(Prompting):
     max_tokens: Count = 500  # of a written answer
     retries: Annotated[int, Field(ge=0)] = 2  # more tries where no answer could be read, each a little warmer and longer
 
+    @model_validator(mode="after")
+    def _chains_are_written(self) -> Self:
+        if self.chains and self.scoring == "rank":
+            raise ValueError("a chain is written, so its answer cannot be ranked: set scoring: generate, or chains: false")
+        return self
+
     def open(self, known: Sequence[Item], ask: Ask, generator: numpy.random.Generator) -> Chooser:
         """
         Raises:
-            UserError: there are fewer known items than are to be shown, or letters of chains are to be ranked.
+            UserError: there are fewer known items than are to be shown.
             DataError: no chain came to a right answer.
         """
-        if self.chains and self.scoring == "rank":
-            raise UserError("a chain is written, so its answer cannot be ranked", where="infer.prompting.few_shot.scoring")
         if len(known) < self.examples:
             raise UserError(
-                f"{self.examples} examples are to be shown, but {len(known)} items are known", where="infer.prompting.few_shot.examples"
+                f"{self.examples} examples are to be shown, but {len(known)} items are known",
+                where="infer.prompting.few_shot.examples",
+                todo="give solved ones (known: $step), or examples: 0",
             )
         return _Opened(self, known, ask, generator)
 

@@ -67,9 +67,9 @@ class PartitionRows:
         for table in source.tables:
             if len(table.columns) < groups:
                 raise UserError(
-                    f"the table {table.name} has {len(table.columns)} columns: too few for {groups} groups of them",
+                    f"the table {table.name} has {len(table.columns):,} columns: too few for {groups} groups of them",
                     where=where,
-                    todo=f"lower groups to {len(table.columns)}",
+                    todo=f"lower groups to {len(table.columns)}" if len(table.columns) > 1 else "give tables of more columns",
                 )
 
     def column(self, name: str) -> numpy.ndarray[Any, Any]:
