@@ -14,6 +14,7 @@ from paredown.core import catalog, runner
 from paredown.core import recipe as recipes
 from paredown.core.errors import DataError, MachineError, PareError
 from paredown.core.ledger import Ledger
+from paredown.core.plan import chains as chains_of
 from paredown.core.plan import make
 from paredown.core.workspace import Record, Workspace
 
@@ -242,3 +243,22 @@ arms:
     plan = make(recipes.loads(text))
     assert list(plan.names("second", 1)) == ["numbers", "one", "other", "last"]
     assert plan.names("second", 1)["last"] == plan.names("second", 1)["one"]
+
+
+def test_what_holds_up_the_longest_chain_begins_first() -> None:
+    text = """\
+seed: 1
+steps:
+  short: {use: toy.numbers, count: 1}
+  numbers: {use: toy.numbers, count: 6}
+  double: {use: toy.double, corpus: $numbers}
+  long: {use: toy.numbers, count: 7}
+"""
+    plan = make(recipes.loads(text))
+    keys = plan.names("", 1)
+    guesses = {keys["numbers"]: {"seconds": 2.0}, keys["double"]: {"seconds": 30.0}, keys["long"]: {"seconds": 31.0}, keys["short"]: {}}
+    chains = chains_of(plan, guesses)
+    assert {name: chains[key] for name, key in keys.items()} == {"short": 1, "numbers": 32, "double": 30, "long": 31}
+    assert [task.name for task in runner._ready(plan, {}, {}, 2, chains)] == ["numbers", "long"]
+    made = chains_of(plan, {key: guesses[key] for name, key in keys.items() if name != "numbers"})
+    assert made[keys["numbers"]] == 30, "what is made already takes no time"

@@ -276,6 +276,16 @@ def estimates(plan: Plan, workspace: Workspace) -> dict[str, dict[str, float]]:
     return guesses
 
 
+def chains(plan: Plan, guesses: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Seconds of the longest chain of steps that are not made yet from each step on, itself included; by key."""
+    found = dict.fromkeys(plan.tasks, 0.0)
+    for key, task in reversed(plan.tasks.items()):  # a step stands after those that it reads
+        found[key] += guesses[key].get("seconds", 1.0) if key in guesses else 0.0
+        for source in task.sources():
+            found[source.key] = max(found[source.key], found[key])
+    return found
+
+
 def _check_extras(tasks: Iterable[Task]) -> None:
     """Before anything runs: the libraries of every extra that a step or one of its parts declares."""
     needing: dict[str, str] = {}

@@ -58,7 +58,8 @@ def run(plan: Plan, workspace: Workspace, reporter: Reporter, settings: Settings
         PareError: a step failed; the others that it does not hold up were still finished where several run at once.
         KeyboardInterrupt: stopped; finished steps and the progress of the running one are kept.
     """
-    guess = plans.forecast(plan, plans.estimates(plan, workspace))
+    guesses = plans.estimates(plan, workspace)
+    guess = plans.forecast(plan, guesses)
     preflight(guess, workspace)
     reporter.planned(plan, guess)
     done: dict[str, Record] = {}
@@ -69,7 +70,10 @@ def run(plan: Plan, workspace: Workspace, reporter: Reporter, settings: Settings
             reporter.finished(task, record, True)
     ledger.run_steps(_rows(plan, run_id, done, cached=True))
     if len(done) < len(plan.tasks):
-        (_in_order if settings.jobs <= 1 else _at_once)(plan, workspace, reporter, settings, run_id, ledger, done)
+        if settings.jobs <= 1:
+            _in_order(plan, workspace, reporter, settings, run_id, ledger, done)
+        else:
+            _at_once(plan, workspace, reporter, settings, run_id, ledger, done, plans.chains(plan, guesses))
     return done
 
 
@@ -160,14 +164,21 @@ def _in_order(
 
 
 def _at_once(
-    plan: Plan, workspace: Workspace, reporter: Reporter, settings: Settings, run_id: str, ledger: Ledger, done: dict[str, Record]
+    plan: Plan,
+    workspace: Workspace,
+    reporter: Reporter,
+    settings: Settings,
+    run_id: str,
+    ledger: Ledger,
+    done: dict[str, Record],
+    chains: dict[str, float],
 ) -> None:
     pending: dict[Future[tuple[Record, bool]], Task] = {}
     first: PareError | None = None
     pool: pools.Pool = (pools.RayTasks if settings.engine.kind == "ray" else pools.Processes)(settings.jobs)
     try:
         while True:
-            for task in _ready(plan, done, pending, settings.jobs) if first is None else []:
+            for task in _ready(plan, done, pending, settings.jobs, chains) if first is None else []:
                 reporter.started(task)
                 asked = (task, workspace.path.resolve(), Needs.of(plan, task, done), settings.engine)
                 pending[pool.submit(_remote, *asked)] = task
@@ -198,8 +209,11 @@ def _at_once(
         raise first
 
 
-def _ready(plan: Plan, done: dict[str, Record], pending: dict[Future[tuple[Record, bool]], Task], jobs: int) -> list[Task]:
-    """What may begin now. A step that measures time runs alone, as another beside it would be measured too.
+def _ready(
+    plan: Plan, done: dict[str, Record], pending: dict[Future[tuple[Record, bool]], Task], jobs: int, chains: dict[str, float]
+) -> list[Task]:
+    """What may begin now, what holds up the longest chain of steps first. A step that measures time runs alone, as another beside it would be
+    measured too.
 
     It begins only where nothing runs and no other step could; until it ends, nothing more comes free.
     """
@@ -207,7 +221,7 @@ def _ready(plan: Plan, done: dict[str, Record], pending: dict[Future[tuple[Recor
     free = [t for t in plan.tasks.values() if t.key not in done and t.key not in asked and all(s.key in done for s in t.sources())]
     untimed = [task for task in free if not task.strategy.measures_time]
     if untimed:
-        return untimed[: jobs - len(pending)]
+        return sorted(untimed, key=lambda task: -chains[task.key])[: jobs - len(pending)]
     return [] if pending else free[:1]
 
 
