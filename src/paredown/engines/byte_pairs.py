@@ -14,7 +14,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from paredown.artifacts.corpus import Corpus
 from paredown.artifacts.tokens import END_OF_TEXT, Tokenizer, Tokens
-from paredown.core.context import context
+from paredown.core.context import Context, context
 from paredown.core.errors import DataError, UserError
 
 BATCH = 256  # texts encoded at once
@@ -38,7 +38,7 @@ def learn(corpus: Corpus, vocab_size: int, min_frequency: int, training_bytes: i
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    fast.train_from_iterator(_texts(corpus, training_bytes), trainer)
+    fast.train_from_iterator(_texts(corpus, training_bytes, context()), trainer)
     return str(fast.to_str())
 
 
@@ -61,8 +61,8 @@ def extended(vocabulary: str, special: Sequence[str]) -> str:
     return str(fast.to_str())
 
 
-def _texts(corpus: Corpus, most: int) -> Iterator[list[str]]:
-    """What to learn from: the first `most` bytes of the corpus."""
+def _texts(corpus: Corpus, most: int, step: Context) -> Iterator[list[str]]:
+    """What to learn from: the first `most` bytes of the corpus. The library asks for it in a thread of its own, which knows no `context()`."""
     total = min(most, corpus.text_bytes)
     left = total
     for frame in corpus.frames(["id", "text"]):
@@ -75,7 +75,7 @@ def _texts(corpus: Corpus, most: int) -> Iterator[list[str]]:
                 left -= min(left, len(raw))
                 if not left:
                     return
-            context().progress(total - left, total, "bytes", "learning the vocabulary")
+            step.progress(total - left, total, "bytes", "learning the vocabulary")
 
 
 def words(text: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import tempfile
 import time
 from collections import Counter
 from itertools import pairwise
@@ -20,7 +21,7 @@ from tokenizers import Tokenizer as Fast
 
 from paredown.artifacts.corpus import Corpus
 from paredown.artifacts.tokens import END_OF_TEXT, Tokenized, Tokens
-from paredown.core.context import Context, running
+from paredown.core.context import Context, Listener, running
 from paredown.core.errors import DataError, UserError
 from paredown.corpus.tokenize.bpe import Bpe
 from paredown.engines import byte_pairs
@@ -199,6 +200,21 @@ def test_same_bytes_twice_and_however_the_corpus_is_cut(tmp_path: Path) -> None:
         files.append({p.name: p.read_bytes() for p in made.train.path.iterdir()})
     assert files[0] == files[1] == files[2]
     assert sorted(files[0]) == ["ids.npy", "offsets.npy", "text_bytes.npy", "tokenizer.json", "tokens.json"]
+
+
+def test_learning_tells_the_step_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library reads in a thread of its own, where nothing is known of the step: each document's progress made a folder of its own, and was lost."""
+
+    class Heard(Listener):
+        def progress(self, done: float, total: float | None, unit: str, note: str) -> None:
+            told.append((done, total, note))
+
+    told: list[Any] = []
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", None)
+    corpus = Corpus.from_texts(tmp_path / "corpus", ["some words", "more", "and more"])
+    with running(Context(tmp_path / "out", tmp_path, listener=Heard())):
+        Bpe(vocab_size=300)(corpus)
+    assert [done for done, total, note in told if note == "learning the vocabulary"] == [10, 14, 22]
 
 
 @pytest.mark.parametrize("first", ["aaaa bbbb aaaa bbbb aaaa", "é" * 8, "汉字汉字汉字"])
