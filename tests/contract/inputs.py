@@ -46,11 +46,11 @@ SETTINGS: dict[str, dict[str, Any]] = {  # knobs that a strategy must be given; 
     "infer.embedders.endpoint": {"base_url": "http://127.0.0.1:9/v1", "model": "m"},
     "measure.exact_match": {"question": "prompt", "answer": "prompt", "new_tokens": 4},
     "infer.embedders.sentence": {"model": "a-name-on-the-hub"},
-    "corpus.read.prompts": {"fields": ["text"], "answer": "label", "options": ["0", "1", "2"], "documents": 5, "shots": 0},
+    "corpus.read.prompts": {"fields": ["prompt"], "answer": "label", "options": ["0", "1", "2"], "documents": 5, "shots": 0},
     "measure.difference": {"metric": "m"},
     "measure.simulated_search": {"formats": 6, "items": 20, "calls": 60, "batch": 5, "repeats": 3},
     "measure.formatspread": {
-        "fields": ["text"],
+        "fields": ["prompt"],
         "answer": "label",
         "options": ["0", "1", "2"],
         "formats": 3,
