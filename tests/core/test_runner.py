@@ -14,8 +14,7 @@ from paredown.core import catalog, runner
 from paredown.core import recipe as recipes
 from paredown.core.errors import DataError, MachineError, PareError
 from paredown.core.ledger import Ledger
-from paredown.core.plan import chains as chains_of
-from paredown.core.plan import make
+from paredown.core.plan import make, urgent_first
 from paredown.core.workspace import Record, Workspace
 
 TEXT = """\
@@ -257,8 +256,8 @@ steps:
     plan = make(recipes.loads(text))
     keys = plan.names("", 1)
     guesses = {keys["numbers"]: {"seconds": 2.0}, keys["double"]: {"seconds": 30.0}, keys["long"]: {"seconds": 31.0}, keys["short"]: {}}
-    chains = chains_of(plan, guesses)
-    assert {name: chains[key] for name, key in keys.items()} == {"short": 1, "numbers": 32, "double": 30, "long": 31}
-    assert [task.name for task in runner._ready(plan, {}, {}, 2, chains)] == ["numbers", "long"]
-    made = chains_of(plan, {key: guesses[key] for name, key in keys.items() if name != "numbers"})
-    assert made[keys["numbers"]] == 30, "what is made already takes no time"
+    order = urgent_first(plan, guesses)
+    assert [task.name for task in order] == ["numbers", "long", "double", "short"], "2 + 30, 31, 30 and, of what says nothing, 1 second"
+    assert [task.name for task in runner._ready(order, {}, {}, 2)] == ["numbers", "long"]
+    made = urgent_first(plan, {key: guesses[key] for name, key in keys.items() if name != "numbers"})
+    assert [task.name for task in made] == ["long", "numbers", "double", "short"], "what is made already takes no time"

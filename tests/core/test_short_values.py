@@ -20,8 +20,8 @@ class Knobs(BaseModel):
 @pytest.mark.parametrize(
     ("knob", "value", "said"),
     [
-        ("names", (), "() has fewer than 1 entry"), ("pair", ["a"], "['a'] has fewer than 2 entries"),
-        ("shares", {}, "a mapping has fewer than 1 entry"), ("text", "", "'' has fewer than 1 character"),
+        ("names", (), "() is too short: it needs 1 value at least"), ("pair", ["a"], "['a'] is too short: it needs 2 values at least"),
+        ("shares", {}, "a mapping is too short: it needs 1 value at least"), ("text", "", "'' is too short: it needs 1 character at least"),
     ],
 )  # fmt: skip
 def test_what_is_too_short(knob: str, value: Any, said: str) -> None:

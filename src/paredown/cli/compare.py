@@ -76,7 +76,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def plan_with_earlier(recipe: Any, workspace: Workspace, *, only: bool) -> Plan:
-    """The plan of the recipe's seeds, and of those that it ran with before and whose every step is there as it is asked for now."""
+    """The plan of the recipe's seeds, and of those that it ran with before and of which every step is there as it is asked for here."""
     from paredown.core import plan as plans
     from paredown.core.ledger import Ledger
 

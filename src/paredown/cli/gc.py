@@ -81,7 +81,7 @@ def _answers(place: Any, *, delete: bool) -> list[dict[str, Any]]:
 
 
 def _kept(ledger: Any) -> tuple[set[str], list[str]]:
-    """Keys that a recipe still names: those of its last run here and those that its file asks for now."""
+    """Keys that a recipe still names: those of its last run here and those that its file asks for as it stands."""
     from paredown.core import plan as plans
     from paredown.core import recipe as recipes
     from paredown.core.errors import PareError

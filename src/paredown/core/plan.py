@@ -276,14 +276,14 @@ def estimates(plan: Plan, workspace: Workspace) -> dict[str, dict[str, float]]:
     return guesses
 
 
-def chains(plan: Plan, guesses: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Seconds of the longest chain of steps that are not made yet from each step on, itself included; by key."""
-    found = dict.fromkeys(plan.tasks, 0.0)
+def urgent_first(plan: Plan, guesses: dict[str, dict[str, float]]) -> list[Task]:
+    """The steps, those first that hold up the longest chain of steps that are not made yet; of equal ones in the plan's order."""
+    chains = dict.fromkeys(plan.tasks, 0.0)  # seconds, the step itself included
     for key, task in reversed(plan.tasks.items()):  # a step stands after those that it reads
-        found[key] += guesses[key].get("seconds", 1.0) if key in guesses else 0.0
+        chains[key] += guesses[key].get("seconds", 1.0) if key in guesses else 0.0
         for source in task.sources():
-            found[source.key] = max(found[source.key], found[key])
-    return found
+            chains[source.key] = max(chains[source.key], chains[key])
+    return sorted(plan.tasks.values(), key=lambda task: -chains[task.key])
 
 
 def _check_extras(tasks: Iterable[Task]) -> None:

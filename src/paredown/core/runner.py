@@ -73,7 +73,7 @@ def run(plan: Plan, workspace: Workspace, reporter: Reporter, settings: Settings
         if settings.jobs <= 1:
             _in_order(plan, workspace, reporter, settings, run_id, ledger, done)
         else:
-            _at_once(plan, workspace, reporter, settings, run_id, ledger, done, plans.chains(plan, guesses))
+            _at_once(plan, plans.urgent_first(plan, guesses), workspace, reporter, settings, run_id, ledger, done)
     return done
 
 
@@ -165,20 +165,20 @@ def _in_order(
 
 def _at_once(
     plan: Plan,
+    order: list[Task],
     workspace: Workspace,
     reporter: Reporter,
     settings: Settings,
     run_id: str,
     ledger: Ledger,
     done: dict[str, Record],
-    chains: dict[str, float],
 ) -> None:
     pending: dict[Future[tuple[Record, bool]], Task] = {}
     first: PareError | None = None
     pool: pools.Pool = (pools.RayTasks if settings.engine.kind == "ray" else pools.Processes)(settings.jobs)
     try:
         while True:
-            for task in _ready(plan, done, pending, settings.jobs, chains) if first is None else []:
+            for task in _ready(order, done, pending, settings.jobs) if first is None else []:
                 reporter.started(task)
                 asked = (task, workspace.path.resolve(), Needs.of(plan, task, done), settings.engine)
                 pending[pool.submit(_remote, *asked)] = task
@@ -209,19 +209,16 @@ def _at_once(
         raise first
 
 
-def _ready(
-    plan: Plan, done: dict[str, Record], pending: dict[Future[tuple[Record, bool]], Task], jobs: int, chains: dict[str, float]
-) -> list[Task]:
-    """What may begin now, what holds up the longest chain of steps first. A step that measures time runs alone, as another beside it would be
-    measured too.
+def _ready(order: list[Task], done: dict[str, Record], pending: dict[Future[tuple[Record, bool]], Task], jobs: int) -> list[Task]:
+    """What may begin now, in this order. A step that measures time runs alone, as another beside it would be measured too.
 
     It begins only where nothing runs and no other step could; until it ends, nothing more comes free.
     """
     asked = {task.key for task in pending.values()}
-    free = [t for t in plan.tasks.values() if t.key not in done and t.key not in asked and all(s.key in done for s in t.sources())]
+    free = [t for t in order if t.key not in done and t.key not in asked and all(s.key in done for s in t.sources())]
     untimed = [task for task in free if not task.strategy.measures_time]
     if untimed:
-        return sorted(untimed, key=lambda task: -chains[task.key])[: jobs - len(pending)]
+        return untimed[: jobs - len(pending)]
     return [] if pending else free[:1]
 
 

@@ -165,8 +165,8 @@ def message(item: Any) -> str:
         close = nearest(str(value), [c.strip("'") for c in re.findall(r"'[^']*'", context["expected"])])
         return f"{shown} is none of {context['expected']}" + (f"; did you mean {close[0]}?" if close else "")
     if kind in ("too_short", "string_too_short"):
-        least, of = context["min_length"], "character" if kind == "string_too_short" else "entry"
-        return f"{shown} has fewer than {least} {of if least == 1 else {'entry': 'entries'}.get(of, of + 's')}"
+        least, of = context["min_length"], "character" if kind == "string_too_short" else "value"
+        return f"{shown} is too short: it needs {least} {of}{'s' * (least != 1)} at least"
     if kind == "extra_forbidden":
         return "no such key"
     if kind == "value_error":

@@ -114,14 +114,10 @@ def shown(item: Item, order: Order) -> str:
     return "\n".join([f"Question: {item.question}", *(f"{LETTERS[place]}. {item.options[option]}" for place, option in enumerate(order))])
 
 
-def answered(letter: str, chains: bool) -> str:
-    """How an answer is written; after a chain of thought in brackets, as the chain may name letters, too."""
-    return f"Answer: [{letter}]" if chains else f"Answer: {letter}"
-
-
 def solved(item: Item, order: Order, reasons: str, chains: bool) -> str:
-    """A question with its answer; `reasons` are lines that come before it."""
-    return f"{shown(item, order)}\n{reasons}{answered(letter_of(item.gold, order), chains)}"
+    """A question with its answer; `reasons` are lines that come before it. With chains of thought it stands in brackets, as these may name letters, too."""
+    letter = letter_of(item.gold, order)
+    return f"{shown(item, order)}\n{reasons}Answer: {f'[{letter}]' if chains else letter}"
 
 
 def prompt(examples: Sequence[str], item: Item, order: Order, instruction: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Data chosen anew at every stage of a training by what the model has most use for now."""
+"""Data chosen anew at every stage of a training by what the model has most use for then."""
 
 from __future__ import annotations
 
