@@ -88,7 +88,7 @@ def test_it_writes_a_page_the_same_as_json_and_an_index_of_all_systems(
     assert [row for row in rows if "[041-" in row.partition(" |")[0]] == [rows[40]]
     assert "4 claims: 2 hold, 2 without a verdict" in rows[40]
     assert sum("not proved yet" in row for row in rows) == 99
-    assert "2 proved, 6 claims (3 holds, 3 no verdict)" in (tmp_path / "found" / "README.md").read_text()
+    assert "2 proved, 6 claims: 3 hold, 3 without a verdict." in (tmp_path / "found" / "README.md").read_text()
 
     page = (tmp_path / "found" / f"{slugs[1]}.md").read_text()
     for text in (

@@ -85,7 +85,7 @@ def test_the_index_grows_by_one_system_and_a_larger_size_replaces_no_small_one(t
 
     refresh(tmp_path)
     assert stored() == {"format": 1, "systems": {}, "strategies": {}}
-    assert "0 proved, 0 claims (none)" in (tmp_path / "README.md").read_text()
+    assert "0 proved, no claims." in (tmp_path / "README.md").read_text()
     refresh(tmp_path, entry(80, ["holds", "holds"], {"prune.wanda": ["holds", "holds"], "prune.magnitude": ["control"]}))
     refresh(tmp_path, entry(39, ["fails"], {"prune.wanda": ["fails"]}, size="gpu"))
     assert list(stored()["systems"]) == ["39", "80"], "by number, not as text and not as proved"
@@ -96,7 +96,7 @@ def test_the_index_grows_by_one_system_and_a_larger_size_replaces_no_small_one(t
     refresh(tmp_path, entry(80, ["no verdict"], {}))
     assert stored()["strategies"] == {"prune.wanda": [[39, "undecided"]]}
     page = (tmp_path / "README.md").read_text()
-    assert "2 proved, 2 claims (1 undecided, 1 no verdict)" in page
+    assert "2 proved, 2 claims: 1 undecided, 1 without a verdict." in page
     assert f"| [{system(80)}]({system(80)}.md) | {system(80).title}, " in page
     assert "| 1 claim: 1 without a verdict | 1 m 30 s |" in page
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paredown.core.compare import VERDICTS, counted
+from paredown.core.compare import counted
 from paredown.core.evidence import INDEX
 from paredown.core.plan import Plan, Task, made_by, parts_used
 from paredown.core.strategy import Part
@@ -221,12 +220,12 @@ def refresh(folder: Path, entry: dict[str, Any] | None = None) -> None:
             strategies.setdefault(name, []).extend([int(number), verdict] for verdict in dict.fromkeys(verdicts))
     stored = {"format": 1, "systems": {n: known[n] for n in sorted(known, key=int)}, "strategies": dict(sorted(strategies.items()))}
     write_text(folder / INDEX, json.dumps(stored, indent=1) + "\n")
-    every = Counter(verdict for item in known.values() for verdict in item["verdicts"])
+    every = [verdict for item in known.values() for verdict in item["verdicts"]]
     lines = [
         "# Evidence",
         "",
         f"What `paredown prove` found for each of the {len(systems())} published systems, at the size that fits two cores: "
-        f"{len(known)} proved, {sum(every.values())} claims ({', '.join(f'{every[v]} {v}' for v in VERDICTS if every[v]) or 'none'}). "
+        f"{len(known)} proved, {counted(every)}. "
         "A claim that fails at this size is kept as it is. Written by `paredown prove`; do not edit.",
         "",
         "| system | published as | stage | verdicts | computing |",
