@@ -7,6 +7,7 @@ temporary folder, so that `Wanda(sparsity=0.5)(model, calibration)` works withou
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import tempfile
@@ -129,17 +130,32 @@ _current: ContextVar[Context | None] = ContextVar("paredown_step", default=None)
 _kept_alive: list[tempfile.TemporaryDirectory[str]] = []
 
 
+class _Outside(Context):
+    """Outside of a run: folders are made when they are first asked for, as most calls only tell of progress."""
+
+    @functools.cached_property
+    def _root(self) -> Path:
+        folder = tempfile.TemporaryDirectory(prefix="paredown-")
+        _kept_alive.append(folder)  # results of a notebook call live as long as the process
+        (Path(folder.name) / "scratch").mkdir()
+        return Path(folder.name)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "folder":
+            return self._root / "out"
+        if name == "scratch":
+            return self._root / "scratch"
+        if name == "shared":
+            return self._root and Path(_kept_alive[0].name)  # one for all calls of the process
+        return super().__getattribute__(name)
+
+
 def context() -> Context:
     """The running step's context, or a fresh temporary one outside of a run."""
     found = _current.get()
     if found is not None:
         return found
-    folder = tempfile.TemporaryDirectory(prefix="paredown-")
-    _kept_alive.append(folder)  # results of a notebook call live as long as the process
-    root = Path(folder.name)
-    (root / "scratch").mkdir()
-    shared = Path(_kept_alive[0].name)  # one for all calls of the process
-    return Context(folder=root / "out", scratch=root / "scratch", engine=Engine(processes=1), name=f"process {os.getpid()}", shared=shared)
+    return _Outside(Path(), Path(), engine=Engine(processes=1), name=f"process {os.getpid()}")
 
 
 @contextlib.contextmanager
